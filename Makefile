@@ -22,17 +22,17 @@ run: $(VENV)/ready $(VENV)/ready-demo ## the demonstration: folds a real log, is
 
 test: check ## every check, then every test
 	$(say) "tests"
-	$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest
 
 check: $(VENV)/ready-dev ## lint, format, types and layers
 	$(say) "lint"
-	$(BIN)/ruff check
+	@$(BIN)/ruff check
 	$(say) "format"
-	$(BIN)/ruff format --check
+	@$(BIN)/ruff format --check
 	$(say) "types"
-	$(BIN)/basedpyright
+	@$(BIN)/basedpyright
 	$(say) "layers"
-	$(BIN)/lint-imports
+	@$(BIN)/lint-imports
 
 fmt: $(VENV)/ready-dev ## format, and mend what can be mended by itself
 	$(BIN)/ruff check --fix-only

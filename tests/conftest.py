@@ -1,4 +1,7 @@
-"""What every test shares: the event loop's kind. Warnings are errors and each test has a time limit (pyproject.toml)."""
+"""What every test shares: the event loop's kind.
+
+Warnings are errors and each test has a time limit; both stand in pyproject.toml.
+"""
 
 import pytest
 
