@@ -32,7 +32,7 @@ check: $(VENV)/ready-dev ## lint, format, types and layers
 	$(say) "types"
 	@$(BIN)/basedpyright
 	$(say) "layers"
-	@$(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-logo
 
 fmt: $(VENV)/ready-dev ## format, and mend what can be mended by itself
 	$(BIN)/ruff check --fix-only
@@ -84,18 +84,27 @@ $(shell rm -f $(VENV)/made $(VENV)/ready $(VENV)/ready-dev $(VENV)/ready-demo)
 endif
 endif
 
-CANDIDATES = $(or $(PYTHON),python3.14 python3.13 python3.12 python3 $$(ls -d "$$HOME"/.pyenv/versions/3.1[2-9]*/bin/python 2>/dev/null))
+CANDIDATES := python3.14 python3.13 python3.12 python3 $$(ls -d "$$HOME"/.pyenv/versions/3.1[2-9]*/bin/python 2>/dev/null)
+TRIED := python3.14, python3.13, python3.12, python3, ~/.pyenv/versions
+ifneq ($(PYTHON),)
+CANDIDATES := $(PYTHON)
+TRIED := $(PYTHON)
+endif
 
+# Debian and Ubuntu package Python without venv, so a Python counts only when it has it.
 $(VENV)/made:
 	@for python in $(CANDIDATES); do \
-		if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 12))' >/dev/null 2>&1; then found=$$python; break; fi; \
+		"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 12))' >/dev/null 2>&1 || continue; \
+		if "$$python" -c 'import ensurepip, venv' >/dev/null 2>&1; then found=$$python; break; fi; \
+		bare=$$python; \
 	done; \
-	if [ -z "$$found" ]; then \
-		echo "error: no Python >= 3.12 found (tried: $(or $(PYTHON),python3.14 to python3.12, python3, ~/.pyenv/versions)); install one, or name it: make PYTHON=/path/to/python" >&2; \
+	if [ -z "$$found" ] && [ -n "$$bare" ]; then \
+		echo "error: $$bare has no venv module; install it (Debian, Ubuntu: apt-get install python3-venv)," \
+			"or name another Python: make PYTHON=/path/to/python" >&2; \
 		exit 1; \
 	fi; \
-	if ! "$$found" -c 'import ensurepip, venv' >/dev/null 2>&1; then \
-		echo "error: $$found has no venv module; install it (on Debian or Ubuntu: apt-get install python3-venv), or name another: make PYTHON=/path/to/python" >&2; \
+	if [ -z "$$found" ]; then \
+		echo "error: no Python >= 3.12 found (tried: $(TRIED)); install one, or name it: make PYTHON=/path/to/python" >&2; \
 		exit 1; \
 	fi; \
 	printf '==> making %s with %s\n' "$(VENV)" "$$("$$found" --version)"; \
