@@ -1,0 +1,123 @@
+"""The batcher: what was read and not folded yet, cut into batches by count, bytes and linger.
+
+Invariants: records leave in the order they came; a batch's `through` is a position at which everything before is in it
+or settled, so that a trailing gap without records (control markers, aborted data) still moves the checkpoint.
+"""
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from daemon.core.events import Record
+from daemon.core.positions import Position
+
+
+@dataclass(frozen=True, slots=True)
+class BatchPolicy:
+    """A batch closes at `max_events` records or `max_bytes` bytes of raw records, or `linger` s after its first."""
+
+    max_events: int = 2_000
+    max_bytes: int = 4 * 1024 * 1024
+    linger: float = 0.02
+
+
+@dataclass(slots=True)
+class Chunk:
+    """A run of consecutive records of one shard, as a reader returns it and as a batch is folded.
+
+    `through`: everything at or below it is in this chunk or before it. `arrived`: monotonic seconds when its oldest
+    record was read. `at_end`: the log had no more at that moment. `ends_shard`: it never will (a closed shard,
+    drained).
+    """
+
+    records: list[Record]
+    through: Position
+    arrived: float = 0.0
+    at_end: bool = False
+    ends_shard: bool = False
+
+
+@dataclass(slots=True)
+class _Waiting:
+    chunk: Chunk
+    start: int = field(default=0)
+
+
+class Batcher:
+    """Holds the unfolded records of one shard."""
+
+    def __init__(self, policy: BatchPolicy) -> None:
+        """Start empty."""
+        self.policy = policy
+        self._waiting: deque[_Waiting] = deque()
+        self._count = 0
+
+    def __len__(self) -> int:
+        """Count the records that wait."""
+        return self._count
+
+    def __bool__(self) -> bool:
+        """Tell whether anything waits, be it only a position to advance to."""
+        return bool(self._waiting)
+
+    def add(self, chunk: Chunk) -> None:
+        """Append what a reader returned."""
+        self._waiting.append(_Waiting(chunk))
+        self._count += len(chunk.records)
+
+    def put_back(self, chunk: Chunk) -> None:
+        """Return the rest of a batch to the front."""
+        self._waiting.appendleft(_Waiting(chunk))
+        self._count += len(chunk.records)
+
+    def due_in(self, now: float) -> float | None:
+        """Return the seconds until a batch should be taken (0: now), None when nothing waits."""
+        if not self._waiting:
+            return None
+        if self._count >= self.policy.max_events or self._waiting[-1].chunk.ends_shard:
+            return 0.0
+        return max(0.0, self._waiting[0].chunk.arrived + self.policy.linger - now)
+
+    def take(self, max_events: int | None = None) -> Chunk:
+        """Remove and return the next batch.
+
+        At most `max_events` records (default: the policy's) and the policy's bytes.
+
+        A lone record always fits. Raises IndexError when nothing waits.
+        """
+        room = self.policy.max_events if max_events is None else min(max_events, self.policy.max_events)
+        room_bytes = self.policy.max_bytes
+        head = self._waiting[0].chunk
+        taken = Chunk([], head.through, head.arrived)
+        while self._waiting:
+            part = self._waiting[0]
+            chunk, size = part.chunk, len(part.chunk.records) - part.start
+            count, room_bytes = _fit(part, min(size, room), room_bytes, forced=not taken.records)
+            if count < len(chunk.records):
+                taken.records += chunk.records[part.start : part.start + count]
+            else:
+                taken.records += chunk.records
+            self._count -= count
+            room -= count
+            if count < size:
+                part.start += count
+                if taken.records:
+                    taken.through = taken.records[-1].position
+                break
+            taken.through, taken.at_end, taken.ends_shard = chunk.through, chunk.at_end, chunk.ends_shard
+            self._waiting.popleft()
+        return taken
+
+    def clear(self) -> None:
+        """Forget everything that waits."""
+        self._waiting.clear()
+        self._count = 0
+
+
+def _fit(part: _Waiting, count: int, room_bytes: int, *, forced: bool) -> tuple[int, int]:
+    """Return how many of the next `count` records fit into `room_bytes`, and the bytes left."""
+    records = part.chunk.records
+    for index in range(part.start, part.start + count):
+        room_bytes -= len(records[index].raw)
+        if room_bytes < 0 and not (forced and index == part.start):
+            return index - part.start, 0
+    return count, room_bytes

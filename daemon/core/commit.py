@@ -1,0 +1,176 @@
+"""A commit: everything one transaction writes, and the values that answer it.
+
+Invariants: a commit is frozen once made; the identical commit under the same `attempt` may be sent again after silence
+and is applied at most once. All parts become visible together or not at all.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import NamedTuple
+
+from daemon.core.checkpoint import Checkpoint, Fence
+from daemon.core.identity import RowKey, Scope
+from daemon.core.positions import Position
+from daemon.core.rows import Effect, RowCheck, RowWrite
+from daemon.core.window import SegmentWrite
+
+INLINE_PAYLOAD_BYTES = 256 * 1024
+"""Largest payload kept whole in a dead letter, in bytes."""
+EXCERPT_BYTES = 4 * 1024
+"""What is kept of a larger one, in bytes."""
+
+
+class MarkerWrite(NamedTuple):
+    """An event marker: this id, with this payload digest (16 bytes), was applied."""
+
+    event_id: str
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A record that will not be applied, kept with the reason. One per scope, position and event id.
+
+    `payload` is the raw record, or its first 4 KB when `payload_size` (bytes) exceeds 256 KB; `payload_digest` covers
+    it whole.
+    """
+
+    position: Position
+    event_id: str
+    key: str
+    reason: str
+    detail: str
+    handler: str
+    payload: bytes
+    payload_size: int
+    payload_digest: bytes
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ParkedEvent:
+    """An event that queues behind its parked key, in position order.
+
+    `reason` and `detail` are set on the one that parked it.
+    """
+
+    key: str
+    position: Position
+    event_id: str
+    payload: bytes
+    reason: str
+    detail: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """One transaction of one scope.
+
+    `fence` is the checkpoint's condition, `checkpoint` its whole new value. `markers` must not exist yet.
+    `markers_expire_at` is in epoch seconds.
+    """
+
+    scope: Scope
+    fence: Fence
+    checkpoint: Checkpoint
+    rows: tuple[RowWrite, ...] = ()
+    checks: tuple[RowCheck, ...] = ()
+    markers: tuple[MarkerWrite, ...] = ()
+    markers_expire_at: int = 0
+    segment: SegmentWrite | None = None
+    effects: tuple[Effect, ...] = ()
+    dead_letters: tuple[DeadLetter, ...] = ()
+    parked: tuple[ParkedEvent, ...] = ()
+
+    @property
+    def commit_id(self) -> str:
+        """The id that tells, on read-back, whether this very commit was applied."""
+        return self.checkpoint.commit_id
+
+
+type Action = RowWrite | RowCheck | MarkerWrite | SegmentWrite | Effect | DeadLetter | ParkedEvent | Checkpoint
+"""One item that a transaction touches."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a store takes in one transaction; None means no limit.
+
+    `measure` returns an action's stored size in bytes, and raises EventProblem for one that the store can never hold.
+    """
+
+    actions: int | None = None
+    transaction_bytes: int | None = None
+    item_bytes: int | None = None
+    measure: Callable[[Action], int] | None = None
+
+
+# Outcomes
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """Applied, now or by an earlier delivery of the same commit.
+
+    `consumed` counts store units by kind (empty: free).
+    """
+
+    consumed: Mapping[str, float] = field(default_factory=dict[str, float])
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """Nothing applied: these markers exist (event id to the payload digest they hold)."""
+
+    markers: Mapping[str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class RowMoved:
+    """Nothing applied: these rows are not what the commit expected."""
+
+    keys: frozenset[RowKey]
+
+
+@dataclass(frozen=True, slots=True)
+class Fenced:
+    """Nothing applied: the checkpoint moved under another hand.
+
+    `checkpoint` is what stands there now, None if it is gone.
+    """
+
+    checkpoint: Checkpoint | None
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """Nothing applied: conflict, throttle, lock. `retry_after` in seconds, None: back off as configured."""
+
+    reason: str
+    retry_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TooLarge:
+    """Nothing applied: the transaction or an item exceeds a limit that the planner did not foresee."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """Nothing applied: the store refuses some item of this commit as invalid."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """No answer: it may have been applied or may yet be. Send the identical commit again, or take the shard again."""
+
+    detail: str
+
+
+type Outcome = Committed | Duplicate | RowMoved | Fenced | Busy | TooLarge | Rejected | Unknown

@@ -1,0 +1,149 @@
+"""Dedup verdicts: is this event new, and if not, which layer proves it.
+
+Owns the judgement by position, by marker (ids within a shard, or ids anywhere) and by age. The judgement by sequence
+needs the entity's row and is made by the fold with `judge_sequence`.
+
+Invariants: a verdict is a value, never an exception. The same id with another payload is a conflict, never a
+duplicate. An event that appears twice within one batch is judged against its first appearance.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from hashlib import blake2b
+
+from daemon.core.events import DIGEST_BYTES, Event, Record
+from daemon.core.positions import Position
+
+
+class Verdict(StrEnum):
+    """What the evidence says about one event."""
+
+    NEW = "new"
+    DUPLICATE_POSITION = "duplicate-position"
+    """At or below the live position of its own shard: its position says that it was applied."""
+    DUPLICATE_MARKER = "duplicate-marker"
+    """Its id was applied before, with the same payload."""
+    DUPLICATE_VERSION = "duplicate-version"
+    """Its entity's row already holds this sequence number or a later one (stale)."""
+    CONFLICT = "conflicting-payload"
+    """Its id was applied before, with another payload: an alarm and a dead letter."""
+    GAP = "gap"
+    """Its entity's sequence number jumps ahead."""
+    LATE = "late"
+    """Too old for the markers to prove it new."""
+    FAILED = "failed"
+    """New, but it has no key, or a handler raised on it."""
+    PARKED = "parked"
+    """New, but its key is parked: it queues behind."""
+
+
+DUPLICATES = frozenset({Verdict.DUPLICATE_POSITION, Verdict.DUPLICATE_MARKER, Verdict.DUPLICATE_VERSION})
+
+
+def id_digest(event_id: str) -> bytes:
+    """Return the 16-byte digest under which an event id is kept in packed markers."""
+    return blake2b(event_id.encode(), digest_size=DIGEST_BYTES).digest()
+
+
+@dataclass(slots=True)
+class Judged:
+    """A batch's records with their verdicts (None: new), and the ids it would mark, in order."""
+
+    records: Sequence[Record]
+    verdicts: list[Verdict | None]
+    marks: dict[int, bytes] = field(default_factory=dict[int, bytes])
+    """Index of a new event to its id digest (packed markers only)."""
+
+
+type Known = Callable[[bytes], bytes | None]
+"""Looks up an id digest and returns the first 4 bytes of the payload digest marked with it, or None."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What is known before a batch is judged.
+
+    `settled`: the shard's live position. `reopened`: positions at or below it that were dead-lettered, parked or
+    skipped and may be applied now. `horizon`: events older than this are late (None: no horizon yet).
+    """
+
+    settled: Position
+    horizon: datetime | None = None
+    reopened: frozenset[Position] = frozenset()
+
+
+def judge_by_position(records: Sequence[Record], evidence: Evidence) -> list[Verdict | None]:
+    """Judge each record by its position and its age only."""
+    settled, horizon = evidence.settled, evidence.horizon
+    verdicts: list[Verdict | None] = [None] * len(records)
+    if not records or records[0].position > settled:
+        first_new = 0
+    else:
+        first_new = next((i for i, r in enumerate(records) if r.position > settled or not r.position), len(records))
+        for index in range(first_new):
+            if records[index].position not in evidence.reopened:
+                verdicts[index] = Verdict.DUPLICATE_POSITION
+    if horizon is not None:
+        for index in range(first_new, len(records)):
+            record = records[index]
+            if type(record) is Event and record.moment is not None and record.moment < horizon:
+                verdicts[index] = Verdict.LATE
+    return verdicts
+
+
+def judge_packed(
+    records: Sequence[Record], verdicts: list[Verdict | None], known: Known, pending: Mapping[bytes, bytes]
+) -> Judged:
+    """Judge the records not judged yet by the markers of their own shard; fill in the ids to mark.
+
+    `pending` holds what the commit in flight marks (id digest to payload digest, 4 bytes).
+    """
+    marks: dict[int, bytes] = {}
+    fresh: dict[bytes, bytes] = {}
+    get_fresh, get_pending = fresh.get, pending.get
+    for index, record in enumerate(records):
+        if verdicts[index] is not None or type(record) is not Event:
+            continue
+        digest = blake2b(record.id.encode(), digest_size=DIGEST_BYTES).digest()
+        before = get_fresh(digest) or get_pending(digest) or known(digest)
+        if before is None:
+            fresh[digest] = record.digest[:4]
+            marks[index] = digest
+        else:
+            verdicts[index] = Verdict.DUPLICATE_MARKER if before == record.digest[:4] else Verdict.CONFLICT
+    return Judged(records, verdicts, marks)
+
+
+def judge_by_event(
+    records: Sequence[Record], verdicts: list[Verdict | None], known: Mapping[str, bytes], pending: Mapping[str, bytes]
+) -> Judged:
+    """Judge by event ids.
+
+    `known` holds markers read from the store, `pending` those of the commit in flight (id to digest).
+    """
+    fresh: dict[str, bytes] = {}
+    for index, record in enumerate(records):
+        if verdicts[index] is not None or type(record) is not Event:
+            continue
+        before = fresh.get(record.id) or known.get(record.id) or pending.get(record.id)
+        if before is None:
+            fresh[record.id] = record.digest
+        else:
+            verdicts[index] = Verdict.DUPLICATE_MARKER if before == record.digest else Verdict.CONFLICT
+    return Judged(records, verdicts)
+
+
+def judge_sequence(number: int, last: int | None, start: int | None) -> Verdict:
+    """Judge an entity's sequence number against the last one its row holds from the same source.
+
+    Without `start` the first number seen is accepted; with it the first must be `start`.
+    """
+    if last is None:
+        if start is None or number == start:
+            return Verdict.NEW
+        return Verdict.GAP if number > start else Verdict.DUPLICATE_VERSION
+    if number <= last:
+        return Verdict.DUPLICATE_VERSION
+    return Verdict.NEW if number == last + 1 else Verdict.GAP

@@ -1,0 +1,343 @@
+"""The fold: a batch of judged records in, the touched rows, effects, dead letters and parked events out.
+
+Theory of operation. A fold is one pass over the records that runs handlers against `View`s. Handlers are pure, so a
+pass may be thrown away and run again at will; that is how every hard case is solved:
+
+* a handler touches a row nobody read yet: the pass goes on only to learn which other rows are missing; the caller loads
+  them all at once and folds again (`Missing`);
+* a handler raises: on a settled base the event is marked as failed and the pass runs again without it; on top of an
+  uncommitted batch nothing is decided (`Unsettled`), since the row it saw may never exist;
+* only a prefix can be committed: the caller folds that prefix again.
+
+Invariants: handlers run in log order; a failed event leaves no trace in any row; nothing here awaits or keeps state
+between folds except what the caller passes in.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import localcontext
+from hashlib import blake2b
+from typing import Never
+
+from daemon.core.dedup import Judged, Verdict, judge_sequence
+from daemon.core.errors import EventProblem
+from daemon.core.events import DIGEST_BYTES, BadRecord, Event
+from daemon.core.identity import MAIN_VIEW, RowKey, ShardId
+from daemon.core.keys import key_text
+from daemon.core.projection import OnError, OnGap, ProjectionSpec
+from daemon.core.rows import Effect
+from daemon.core.values import MAX_DIGITS, check_names
+from daemon.core.view import UNLOADED, Base, RowNeeded, StoredRow, View, partial_view
+
+type Lookup = Callable[[RowKey], Base]
+"""Returns the row as the fold must see it, None when known absent, UNLOADED when nobody read it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why an event is dead-lettered or parks its key. `handler` is empty when no handler was involved."""
+
+    reason: str
+    detail: str
+    handler: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """The fold needs these rows before it can run."""
+
+    keys: frozenset[RowKey]
+
+
+@dataclass(frozen=True, slots=True)
+class Unsettled:
+    """Something failed on top of an uncommitted batch: fold again once that has settled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """The shard cannot go past the record at `index` now. `parks`: it parks; otherwise it waits for a missing event."""
+
+    index: int
+    failure: Failure
+    parks: bool
+
+
+@dataclass(slots=True)
+class Folded:
+    """What a batch comes to. `verdicts` is final; `stop` says that only `records[:stop.index]` were folded."""
+
+    judged: Judged
+    count: int
+    views: list[View]
+    effects: list[Effect]
+    failures: dict[int, Failure]
+    verdicts: list[Verdict | None]
+    newly_parked: dict[str, Failure]
+    watermark: datetime | None
+    stop: Stop | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FoldContext:
+    """What a fold stands on, besides the records.
+
+    `settled`: no uncommitted batch lies beneath, so failures are final. `parked`: keys that are parked already.
+    """
+
+    spec: ProjectionSpec
+    shard: ShardId
+    lookup: Lookup
+    parked: AbstractSet[str] = frozenset()
+    settled: bool = True
+    redelivery: bool = False
+    failures: Mapping[int, Failure] = field(default_factory=dict[int, Failure])
+
+
+def fold(judged: Judged, context: FoldContext, count: int | None = None) -> Folded | Missing | Unsettled:
+    """Fold the first `count` records (default: all) and return what they come to, or what is needed first."""
+    failures = dict(context.failures)
+    with localcontext(prec=MAX_DIGITS):
+        while True:
+            run = Fold(judged, context, failures, len(judged.records) if count is None else count)
+            stop = run.run()
+            if run.missing:
+                return Missing(frozenset(run.missing))
+            if not run.raised:
+                return run.folded(stop)
+            if not context.settled:
+                return Unsettled()
+            failures.update(run.raised)
+
+
+class Fold:
+    """One pass. Views call back into it; nobody else should."""
+
+    __slots__ = (
+        "_context", "_count", "_effects", "_event", "_failures", "_handler", "_judged", "_lookup", "_main",
+        "_newly_parked", "_ordinal", "_others", "_parked", "_spec", "_verdicts",
+        "missing", "names", "raised", "watermark",
+    )  # fmt: skip
+
+    def __init__(self, judged: Judged, context: FoldContext, failures: dict[int, Failure], count: int) -> None:
+        """Prepare a pass over the first `count` records, with the `failures` that earlier passes found."""
+        self._judged = judged
+        self._context = context
+        self._spec = context.spec
+        self._lookup = context.lookup
+        self._failures = failures
+        self._count = count
+        self._parked: set[str] = set(context.parked)
+        self._newly_parked: dict[str, Failure] = {}
+        self._main: dict[str, View] = {}
+        self._others: dict[RowKey, View] = {}
+        self._effects: list[Effect] = []
+        self._verdicts = judged.verdicts[:count]
+        for index in failures:
+            if index < count:
+                self._verdicts[index] = Verdict.FAILED
+        self._event: Event | None = None
+        self._handler = ""
+        self._ordinal = 0
+        self.missing: set[RowKey] = set()
+        self.raised: dict[int, Failure] = {}
+        self.names: set[str] = set()
+        self.watermark: datetime | None = None
+
+    def run(self) -> Stop | None:  # noqa: C901, PLR0912 - the hot loop, one loop on purpose
+        """Run the handlers of every new record; return where the shard must stop, if it must."""
+        spec, main, verdicts, parked = self._spec, self._main, self._verdicts, self._parked
+        key_of, sequence_of, upcasters = spec.key, spec.sequence, spec.upcasters
+        handlers_of = spec.dispatch(redelivery=self._context.redelivery).get
+        watermark: datetime | None = None
+        stop: Stop | None = None
+        for index, record in enumerate(self._judged.records[: self._count]):
+            verdict = verdicts[index]
+            try:
+                if verdict is not None or type(record) is not Event:
+                    stop = self._settle(index, record, verdict)
+                    if stop is not None:
+                        break
+                    continue
+                moment = record.moment
+                if moment is not None and (watermark is None or moment > watermark):
+                    watermark = moment
+                event = upcasters[record.type](record) if record.type in upcasters else record
+                key = event.key = record.key = key_of(event)
+                if parked and key in parked:
+                    verdicts[index] = Verdict.PARKED
+                    continue
+                view = main.get(key)
+                if view is None:
+                    row_key = RowKey(MAIN_VIEW, key)
+                    view = main[key] = View(self, row_key, self._lookup(row_key))
+                if sequence_of is not None:
+                    judged = self._advance(view, event)
+                    if judged is not Verdict.NEW:
+                        stop = self._out_of_sequence(index, event, judged)
+                        if stop is not None:
+                            break
+                        continue
+                self._event, self._ordinal = event, 0
+                for handler in handlers_of(event.type, ()):
+                    self._handler = handler.name
+                    handler.function(view, event)
+            except RowNeeded:
+                continue
+            except MemoryError:
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever a handler raises is a verdict on its event
+                self._fail(index, error)
+        self.watermark = watermark
+        return stop
+
+    def folded(self, stop: Stop | None) -> Folded:
+        """Return the result of a pass that missed nothing and in which nothing raised."""
+        count = self._count if stop is None else stop.index
+        return Folded(
+            judged=self._judged,
+            count=count,
+            views=[*self._main.values(), *self._others.values()],
+            effects=self._effects,
+            failures={index: failure for index, failure in self._failures.items() if index < count},
+            verdicts=self._verdicts[:count],
+            newly_parked=self._newly_parked,
+            watermark=self.watermark,
+            stop=stop,
+        )
+
+    # What views call
+
+    def need(self, key: RowKey) -> Never:
+        """Note a missing row and stop the handler."""
+        self.missing.add(key)
+        raise RowNeeded
+
+    def check_names(self, names: Iterable[str]) -> None:
+        """Accept attribute names, remembering the good ones."""
+        check_names(names)
+        self.names.update(names)
+
+    def at(self, view: str, parts: tuple[object, ...]) -> View:
+        """Return the view of another row."""
+        if not view or "@" in view:
+            raise EventProblem("bad-view", f"view name {view!r} must be non-empty and hold no '@'; rename it")
+        return self._other(RowKey(view, key_text(parts)))
+
+    def partial(self, row_key: RowKey) -> View:
+        """Return the view of this shard's partial of a shared row."""
+        return self._other(RowKey(partial_view(row_key.view, self._context.shard.label), row_key.key))
+
+    def emit(self, name: str, payload: Mapping[str, object]) -> None:
+        """Record an effect of the current event."""
+        event = self._event
+        if event is None:  # pragma: no cover - views are only reachable from a running handler
+            return
+        identity = "\0".join((self._spec.name, event.id, self._handler, str(self._ordinal)))
+        effect_id = blake2b(identity.encode(), digest_size=DIGEST_BYTES).hexdigest()
+        self._ordinal += 1
+        self._effects.append(Effect(effect_id, name, payload, event.id, event.key))
+
+    def _other(self, row_key: RowKey) -> View:
+        if row_key.view == MAIN_VIEW:
+            view = self._main.get(row_key.key)
+            if view is None:
+                view = self._main[row_key.key] = View(self, row_key, self._lookup(row_key))
+            return view
+        view = self._others.get(row_key)
+        if view is None:
+            view = self._others[row_key] = View(self, row_key, self._lookup(row_key))
+        return view
+
+    # The uncommon cases
+
+    def _settle(self, index: int, record: Event | BadRecord, verdict: Verdict | None) -> Stop | None:
+        """Account for a record that runs no handler."""
+        if isinstance(record, BadRecord):
+            if verdict is not Verdict.DUPLICATE_POSITION:
+                self._verdicts[index] = Verdict.FAILED
+                self._failures.setdefault(index, Failure(record.reason, record.detail))
+            return None
+        if verdict is Verdict.CONFLICT:
+            detail = f"id {record.id!r:.200} was applied before with another payload; the producer must not reuse ids"
+            self._failures[index] = Failure(verdict.value, detail)
+        elif verdict is Verdict.LATE:
+            detail = (
+                f"event time {record.moment} lies further behind the watermark than markers are kept "
+                f"({self._spec.marker_retention}); apply it with late = 'apply', or raise marker_retention"
+            )
+            self._failures[index] = Failure(verdict.value, detail)
+        elif verdict is Verdict.FAILED:
+            return self._settle_failed(index, record)
+        return None
+
+    def _settle_failed(self, index: int, record: Event) -> Stop | None:
+        failure = self._failures[index]
+        if self._spec.on_error is OnError.PARK_SHARD:
+            return Stop(index, failure, parks=True)
+        if not record.key:
+            return None
+        if record.key in self._parked:
+            self._verdicts[index] = Verdict.PARKED
+            return None
+        if self._spec.on_error is OnError.PARK_KEY:
+            self._park(index, record.key, failure)
+        elif self._spec.sequence is not None:
+            self._advance_past(record)
+        return None
+
+    def _advance_past(self, record: Event) -> None:
+        """Advance the sequence over a dead-lettered event, if it has a readable number, so that its key goes on."""
+        try:
+            upcast = self._spec.upcasters.get(record.type)
+            event = upcast(record) if upcast else record
+            self._advance(self._other(RowKey(MAIN_VIEW, record.key)), event)
+        except Exception:  # noqa: BLE001 - the same failure that is being dead-lettered
+            return
+
+    def _park(self, index: int, key: str, failure: Failure) -> None:
+        self._verdicts[index] = Verdict.PARKED
+        self._parked.add(key)
+        self._newly_parked[key] = failure
+
+    def _advance(self, view: View, event: Event) -> Verdict:
+        """Judge the event's sequence number against its row and, when it is new, advance the row's version vector."""
+        if self._spec.sequence is None:
+            return Verdict.NEW
+        if view.base is UNLOADED:
+            self.need(view.row_key)
+        held = view.sequences
+        if held is None:
+            held = dict(view.base.sequences) if isinstance(view.base, StoredRow) else {}
+        number = self._spec.sequence(event)
+        source = self._context.shard.source
+        verdict = judge_sequence(number, held.get(source), self._spec.sequence_start)
+        if verdict is Verdict.NEW:
+            held[source] = number
+            view.sequences = held
+        return verdict
+
+    def _out_of_sequence(self, index: int, event: Event, verdict: Verdict) -> Stop | None:
+        self._verdicts[index] = verdict
+        if verdict is not Verdict.GAP:
+            return None
+        detail = (
+            f"event {event.id!r:.200} of key {event.key!r:.200} jumps ahead of the last sequence number its row holds"
+        )
+        failure = Failure(verdict.value, detail)
+        if self._spec.on_gap is OnGap.WAIT:
+            return Stop(index, failure, parks=False)
+        self._park(index, event.key, failure)
+        return None
+
+    def _fail(self, index: int, error: Exception) -> None:
+        if isinstance(error, EventProblem):
+            failure = Failure(error.reason, error.detail, self._handler)
+        else:
+            failure = Failure("handler-raised", f"{type(error).__name__}: {error}"[:1000], self._handler)
+        self.raised[index] = failure
+
+
+__all__ = ["Failure", "Fold", "FoldContext", "Folded", "Lookup", "Missing", "Stop", "Unsettled", "fold"]

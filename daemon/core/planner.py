@@ -1,0 +1,313 @@
+"""The planner: a folded batch in, one commit out, or why it does not fit.
+
+Knows a store only by its `Limits`. Must not do I/O or fold: when a batch does not fit, it says how many of its records
+are worth trying, and the caller folds that prefix.
+
+Invariants: every commit is complete in itself (a prefix of the log, with its rows, marks, dead letters and position);
+no two actions touch one item; a commit of one event that cannot fit names the limit, so that the event can be
+dead-lettered.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from hashlib import blake2b
+
+from daemon.core.batcher import Chunk
+from daemon.core.checkpoint import Checkpoint, counted
+from daemon.core.commit import (
+    EXCERPT_BYTES,
+    INLINE_PAYLOAD_BYTES,
+    Action,
+    Commit,
+    DeadLetter,
+    Limits,
+    MarkerWrite,
+    ParkedEvent,
+)
+from daemon.core.dedup import DUPLICATES, Verdict
+from daemon.core.errors import EventProblem
+from daemon.core.events import DIGEST_BYTES, BadRecord, Event, Record
+from daemon.core.fold import Failure, Folded
+from daemon.core.identity import RowKey, Scope
+from daemon.core.positions import position_text
+from daemon.core.projection import Dedup, ProjectionSpec
+from daemon.core.rows import ABSENT, Expectation, RowCheck, RowWrite, StoredRow, WriteKind
+from daemon.core.view import Touch, View
+from daemon.core.window import PAYLOAD_BYTES, SegmentLog, SegmentWrite
+
+
+@dataclass(frozen=True, slots=True)
+class PlanContext:
+    """What a commit is planned on. `now` is aware; `before` the checkpoint it goes on top of."""
+
+    scope: Scope
+    spec: ProjectionSpec
+    before: Checkpoint
+    commit_id: str
+    now: datetime
+    limits: Limits
+    segments: SegmentLog | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A commit ready to send. `marks` are the packed ids it adds, for the window once it has settled."""
+
+    commit: Commit
+    folded: Folded
+    marks: tuple[tuple[bytes, bytes], ...] = ()
+    segment: SegmentWrite | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Oversize:
+    """The batch exceeds a limit.
+
+    Try its first `suggest` records, or, when it is a single one, dead-letter it with `failure`.
+    """
+
+    suggest: int
+    failure: Failure
+
+
+def plan(folded: Folded, chunk: Chunk, context: PlanContext) -> Planned | Oversize:
+    """Turn a folded batch into a commit within the limits."""
+    records = chunk.records[: folded.count]
+    rows, checks = _rows(folded, records, context)
+    marked = [
+        (index, record)
+        for index, (record, verdict) in enumerate(zip(records, folded.verdicts, strict=True))
+        if verdict in _MARKED and type(record) is Event
+    ]
+    markers: tuple[MarkerWrite, ...] = ()
+    marks: tuple[tuple[bytes, bytes], ...] = ()
+    segment: SegmentWrite | None = None
+    if context.spec.dedup is Dedup.EVENT:
+        markers = tuple(MarkerWrite(record.id, record.digest) for _, record in marked)
+    elif context.spec.dedup is Dedup.SHARD and context.segments is not None:
+        ids = folded.judged.marks
+        marks = tuple((ids[index], record.digest[:PAYLOAD_BYTES]) for index, record in marked if index in ids)
+        if marks:
+            segment = context.segments.after(b"".join([part for mark in marks for part in mark]))
+    parked = _parked(folded, records, context)
+    draft = Commit(
+        scope=context.scope,
+        fence=context.before.fence,
+        checkpoint=context.before,
+        rows=rows,
+        checks=checks,
+        markers=markers,
+        markers_expire_at=int((context.now + context.spec.marker_retention).timestamp()),
+        segment=segment,
+        effects=tuple(folded.effects),
+        dead_letters=_dead_letters(folded, records, context),
+        parked=parked,
+    )
+    commit = replace(draft, checkpoint=_checkpoint_after(draft, folded, chunk, context))
+    oversize = _beyond_limits(commit, folded.count, context.limits)
+    return oversize or Planned(commit, folded, marks, segment)
+
+
+_MARKED = frozenset({None, Verdict.FAILED, Verdict.PARKED})
+
+
+def _rows(
+    folded: Folded, records: list[Record], context: PlanContext
+) -> tuple[tuple[RowWrite, ...], tuple[RowCheck, ...]]:
+    if not records:
+        return (), ()
+    label = context.scope.shard_id.label
+    source = provenance(label, _last_touching(folded, records))
+    spec = context.spec
+    expires = None if spec.expires is None else int((context.now + spec.expires).timestamp())
+    tombstone = int((context.now + spec.marker_retention).timestamp())
+    writes: list[RowWrite] = []
+    checks: list[RowCheck] = []
+    for view in folded.views:
+        touch = view.settle()
+        if touch is Touch.WRITTEN:
+            written = _written(view, source, expires, tombstone)
+            if written is not None:
+                writes.append(written)
+        elif touch is Touch.ADDED:
+            writes.append(RowWrite(view.row_key, WriteKind.ADD, view.amounts, None, source, None, expires))
+        elif touch is Touch.READ and not _only_mine(view, label):
+            checks.append(RowCheck(view.row_key, expectation(view)))
+    return tuple(writes), tuple(checks)
+
+
+def _written(view: View, source: str, expires: int | None, tombstone: int) -> RowWrite | None:
+    expect = expectation(view)
+    sequences = view.sequences
+    if sequences is None and isinstance(view.base, StoredRow) and view.base.sequences:
+        sequences = view.base.sequences
+    if view.image is not None:
+        return RowWrite(view.row_key, WriteKind.PUT, view.image, expect, source, sequences, expires)
+    if sequences:
+        return RowWrite(view.row_key, WriteKind.PUT, None, expect, source, sequences, tombstone)
+    if expect == ABSENT:
+        return None
+    return RowWrite(view.row_key, WriteKind.DELETE, None, expect, source)
+
+
+def _last_touching(folded: Folded, records: list[Record]) -> Record:
+    """Return the newest record that could have touched a row."""
+    for index in range(len(records) - 1, -1, -1):
+        if folded.verdicts[index] is None:
+            return records[index]
+    return records[-1]
+
+
+def provenance(shard_label: str, record: Record) -> str:
+    """Return `_src`: the shard, position and event id that a row was last touched by."""
+    event_id = record.id if isinstance(record, Event) else ""
+    return f"{shard_label}@{position_text(record.position)}#{event_id}"
+
+
+def shard_of(source: str) -> str:
+    """Return the shard label inside a `_src`."""
+    return source.partition("@")[0]
+
+
+def expectation(view: View) -> Expectation:
+    """Return what the row behind a loaded view must still be."""
+    base = view.base
+    return Expectation(base.version, base.source) if isinstance(base, StoredRow) else ABSENT
+
+
+def _only_mine(view: View, label: str) -> bool:
+    return isinstance(view.base, StoredRow) and shard_of(view.base.source) == label
+
+
+def _dead_letters(folded: Folded, records: list[Record], context: PlanContext) -> tuple[DeadLetter, ...]:
+    return tuple(
+        _dead_letter(records[index], failure, context.now)
+        for index, failure in sorted(folded.failures.items())
+        if folded.verdicts[index] is not Verdict.PARKED
+    )
+
+
+def _dead_letter(record: Record, failure: Failure, now: datetime) -> DeadLetter:
+    raw = record.raw
+    return DeadLetter(
+        position=record.position,
+        event_id=record.id if isinstance(record, Event) else "",
+        key=record.key if isinstance(record, Event) else "",
+        reason=failure.reason,
+        detail=failure.detail,
+        handler=failure.handler,
+        payload=raw if len(raw) <= INLINE_PAYLOAD_BYTES else raw[:EXCERPT_BYTES],
+        payload_size=len(raw),
+        payload_digest=blake2b(raw, digest_size=DIGEST_BYTES).digest(),
+        at=now,
+    )
+
+
+def _parked(folded: Folded, records: list[Record], context: PlanContext) -> tuple[ParkedEvent, ...]:
+    parked: list[ParkedEvent] = []
+    for index, verdict in enumerate(folded.verdicts):
+        if verdict is not Verdict.PARKED:
+            continue
+        record = records[index]
+        if isinstance(record, BadRecord):
+            continue
+        first = folded.newly_parked.get(record.key)
+        if first is not None and any(earlier.key == record.key for earlier in parked):
+            first = None
+        reason, detail = (first.reason, first.detail) if first else ("", "")
+        parked.append(ParkedEvent(record.key, record.position, record.id, record.raw, reason, detail, context.now))
+    return tuple(parked)
+
+
+def _checkpoint_after(commit: Commit, folded: Folded, chunk: Chunk, context: PlanContext) -> Checkpoint:
+    before = context.before
+    whole = folded.count == len(chunk.records)
+    position = chunk.through if whole else chunk.records[folded.count - 1].position if folded.count else before.position
+    watermark = before.watermark
+    if folded.watermark is not None and (watermark is None or folded.watermark > watermark):
+        watermark = folded.watermark
+    after = before.next(context.commit_id)
+    return replace(
+        after,
+        position=max(position, before.position),
+        watermark=watermark,
+        caught_up=before.caught_up or (whole and chunk.at_end),
+        segment=before.segment if commit.segment is None else commit.segment.number,
+        segment_seq=before.segment_seq if commit.segment is None else after.commit_seq,
+        parked_seq=after.commit_seq if commit.parked else before.parked_seq,
+        counters=counted(before.counters, _counts(commit, folded)),
+    )
+
+
+def _counts(commit: Commit, folded: Folded) -> dict[str, int]:
+    verdicts = folded.verdicts
+    by_verdict = {verdict: verdicts.count(verdict) for verdict in {*verdicts}}
+    duplicates = sum(by_verdict.get(verdict, 0) for verdict in DUPLICATES)
+    dead, parked = len(commit.dead_letters), len(commit.parked)
+    return {
+        "read": len(verdicts),
+        "applied": len(verdicts) - duplicates - dead - parked,
+        "duplicate_position": by_verdict.get(Verdict.DUPLICATE_POSITION, 0),
+        "duplicate_marker": by_verdict.get(Verdict.DUPLICATE_MARKER, 0),
+        "duplicate_version": by_verdict.get(Verdict.DUPLICATE_VERSION, 0),
+        "dead_lettered": dead,
+        "parked": parked,
+        "commits": 1,
+        "rows": len(commit.rows),
+        "effects": len(commit.effects),
+    }
+
+
+def actions_of(commit: Commit) -> Iterable[Action]:
+    """Iterate the items a commit touches, the checkpoint first."""
+    yield commit.checkpoint
+    yield from commit.rows
+    yield from commit.checks
+    yield from commit.markers
+    if commit.segment is not None:
+        yield commit.segment
+    yield from commit.effects
+    yield from commit.dead_letters
+    yield from commit.parked
+
+
+def _beyond_limits(commit: Commit, count: int, limits: Limits) -> Oversize | None:
+    """Return why the commit exceeds the store's limits, None when it fits."""
+    if limits.actions is not None:
+        actions = (
+            1 + len(commit.rows) + len(commit.checks) + len(commit.markers) + (commit.segment is not None)
+            + len(commit.effects) + len(commit.dead_letters) + len(commit.parked)
+        )  # fmt: skip
+        if actions > limits.actions:
+            return _oversize(count, actions, limits.actions, "actions in one transaction")
+    if limits.measure is None:
+        return None
+    total = 0
+    for action in actions_of(commit):
+        try:
+            size = limits.measure(action)
+        except EventProblem as problem:
+            return Oversize(max(1, count // 2), Failure(problem.reason, problem.detail))
+        if limits.item_bytes is not None and size > limits.item_bytes:
+            return _oversize(count, size, limits.item_bytes, f"bytes in one item ({_name(action)})")
+        total += size
+    if limits.transaction_bytes is not None and total > limits.transaction_bytes:
+        return _oversize(count, total, limits.transaction_bytes, "bytes in one transaction")
+    return None
+
+
+def _oversize(count: int, value: int, limit: int, what: str) -> Oversize:
+    detail = f"{value} {what} exceed the store's limit of {limit}; split the row or the event"
+    suggest = max(1, min(count - 1, count * limit * 9 // (value * 10)))
+    return Oversize(suggest, Failure("too-large", detail))
+
+
+def _name(action: Action) -> str:
+    key = getattr(action, "key", None)
+    return f"row {key.view}/{key.key:.80}" if isinstance(key, RowKey) else type(action).__name__
+
+
+def retention_horizon(watermark: datetime | None, retention: timedelta) -> datetime | None:
+    """Return the event time before which markers prove nothing."""
+    return None if watermark is None else watermark - retention

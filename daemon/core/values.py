@@ -1,0 +1,132 @@
+"""What a row attribute may hold, and exact arithmetic on it.
+
+Owns the portable value types (those every store keeps without loss) and the addition of amounts. Floats become the
+`Decimal` of their shortest text, so that a row read back from any store equals the row in memory.
+
+Invariant: nothing is rounded. A sum that needs more than 38 digits is an error of the event that caused it.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import date, datetime, time
+from decimal import Context, Decimal, DivisionByZero, Inexact, InvalidOperation, Overflow
+from enum import Enum
+from math import isfinite
+from types import NoneType
+from typing import Any, cast
+from uuid import UUID
+
+from daemon.core.errors import EventProblem
+
+MAX_DIGITS = 38
+"""Significant digits a stored number may have: the least of all stores' limits."""
+MAX_DEPTH = 32
+"""Levels of nesting a stored value may have: the least of all stores' limits."""
+RESERVED_PREFIX = "_"
+RESERVED_NAMES = frozenset({"key", "view"})
+
+PLAIN_TYPES: frozenset[type] = frozenset({str, int, bool, NoneType})
+"""Types stored as they are; every other type goes through `normalise`."""
+
+_EXACT = Context(prec=MAX_DIGITS, traps=[Inexact, Overflow, InvalidOperation, DivisionByZero])
+_TEXT_TYPES = (date, time, UUID)
+
+
+def normalise(value: object, depth: int = 0) -> Any:
+    """Return `value` as a portable stored value: str, int, bool, None, Decimal, bytes, list or dict, copied.
+
+    Raises EventProblem (`bad-value`) for a type, number or depth that not every store keeps exactly.
+    """
+    kind = type(value)
+    if kind in PLAIN_TYPES or kind is bytes:
+        return value
+    if kind is float:
+        number = cast("float", value)
+        if not isfinite(number):
+            raise EventProblem("bad-value", f"{number!r} is no number a row can hold; store a finite number or None")
+        return Decimal(repr(number))
+    if kind is Decimal:
+        return _checked_decimal(cast("Decimal", value))
+    if depth >= MAX_DEPTH:
+        detail = f"value nests deeper than {MAX_DEPTH} levels; flatten it or store it as a string"
+        raise EventProblem("bad-value", detail)
+    if isinstance(value, Mapping):
+        entries = cast("Mapping[object, object]", value)
+        return {_checked_entry(name): normalise(item, depth + 1) for name, item in entries.items()}
+    if isinstance(value, list | tuple):
+        return [normalise(item, depth + 1) for item in cast("Iterable[object]", value)]
+    if isinstance(value, Enum):
+        return normalise(value.value, depth)
+    if isinstance(value, datetime | _TEXT_TYPES):
+        return value.isoformat() if isinstance(value, date | time) else str(value)
+    if isinstance(value, str | int | float | Decimal):
+        return normalise(_base_value(value), depth)
+    detail = (
+        f"type {kind.__name__} cannot be stored exactly; use str, int, Decimal, bool, None, bytes, list, dict or a date"
+    )
+    raise EventProblem("bad-value", detail)
+
+
+def _base_value(value: str | float | Decimal) -> object:
+    """Strip a subclass (a str subtype, an int subtype) down to the plain value."""
+    for base in (str, int, float):
+        if isinstance(value, base):
+            return base(value)
+    return Decimal(value)
+
+
+def _checked_decimal(value: Decimal) -> Decimal:
+    if not value.is_finite():
+        raise EventProblem("bad-value", f"{value} is no number a row can hold; store a finite number or None")
+    if len(value.as_tuple().digits) > MAX_DIGITS:
+        detail = f"{len(value.as_tuple().digits)} digits exceed the {MAX_DIGITS} that stores keep; store a string"
+        raise EventProblem("bad-value", detail)
+    return value
+
+
+def _checked_entry(name: object) -> str:
+    if not isinstance(name, str):
+        raise EventProblem("bad-value", f"map key {name!r} is no string; convert it before storing")
+    return name
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Refuse attribute names that the store keeps for itself, and empty ones.
+
+    Raises EventProblem (`bad-attribute`).
+    """
+    for name in names:
+        if not name or name[0] == RESERVED_PREFIX or name in RESERVED_NAMES:
+            detail = f"attribute name {name!r} is reserved (empty, 'key', 'view' or a leading '_'); rename it"
+            raise EventProblem("bad-attribute", detail)
+
+
+def add_exact(total: object, amount: int | Decimal, name: str) -> int | Decimal:
+    """Return `total + amount` exactly; an absent or None total counts as 0.
+
+    Raises EventProblem (`not-a-number`, `sum-too-long`).
+    """
+    if total is None:
+        return amount
+    if type(total) is int and type(amount) is int:
+        return total + amount
+    if isinstance(total, bool) or not isinstance(total, int | Decimal):
+        detail = f"attribute {name!r} holds {type(total).__name__}; add() needs a number or an absent attribute"
+        raise EventProblem("not-a-number", detail)
+    try:
+        return _EXACT.add(Decimal(total), Decimal(amount))
+    except (Inexact, Overflow, InvalidOperation) as error:
+        detail = f"the sum in attribute {name!r} needs more than {MAX_DIGITS} digits; split the counter"
+        raise EventProblem("sum-too-long", detail) from error
+
+
+def amount_of(value: object, name: str) -> int | Decimal:
+    """Return `value` as an exact amount to add.
+
+    Raises EventProblem (`not-a-number`).
+    """
+    if type(value) is int:
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+        detail = f"add({name}=...) got {type(value).__name__}, not a number; convert it (Decimal or int) first"
+        raise EventProblem("not-a-number", detail)
+    return normalise(value)

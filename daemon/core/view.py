@@ -1,0 +1,206 @@
+"""`View`: what a handler sees of one row. It records intents; it never calls a store.
+
+One view object stands for one row during one fold, shared by all events of the batch that touch that row, so that the
+row is written once whatever the number of events. What each intent does after each other, on present and absent
+rows, is the table "Intents" in DESIGN.md, tested cell by cell.
+
+Invariants: a loaded base is never changed in place (copied at the first write); a view whose row was only added to
+stays free of reads and conditions; touching an unloaded row in any other way raises `RowNeeded` before anything
+changed.
+"""
+
+from collections.abc import Mapping
+from enum import IntEnum
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+from daemon.core.identity import MAIN_VIEW, RowKey
+from daemon.core.rows import Amounts, Attributes, Sequences, StoredRow
+from daemon.core.values import PLAIN_TYPES, add_exact, amount_of, normalise
+
+if TYPE_CHECKING:
+    from daemon.core.fold import Fold
+
+
+class RowNeeded(BaseException):
+    """A handler touched a row that is not loaded: it is stopped, the batch's rows are fetched, the fold runs again.
+
+    A BaseException, so that a handler's own `except Exception` cannot swallow it.
+    """
+
+
+class Unloaded:
+    """The type of `UNLOADED`."""
+
+    __slots__ = ()
+
+
+UNLOADED: Final = Unloaded()
+"""Stands for the base of a row that nobody has read yet; None stands for a row known to be absent."""
+
+type Base = StoredRow | Unloaded | None
+
+
+class Touch(IntEnum):
+    """What happened to a row during a fold."""
+
+    UNTOUCHED = 0
+    READ = 1
+    ADDED = 2
+    """Only commutative amounts, on a base that nobody read."""
+    WRITTEN = 3
+
+
+_UNTOUCHED, _READ, _ADDED, _WRITTEN = Touch
+
+
+class View:
+    """One row, as a handler may touch it.
+
+    `put`, `patch`, `add`, `delete`, `row`; `at` for other rows; `emit` for effects.
+    """
+
+    __slots__ = ("_fold", "amounts", "base", "image", "row_key", "sequences", "touch")
+
+    def __init__(self, fold: "Fold", row_key: RowKey, base: Base) -> None:
+        """Stand for `row_key` on top of `base` (made by the fold only)."""
+        self._fold = fold
+        self.row_key = row_key
+        self.base: Base = base
+        self.image: Attributes | None = base.attributes if isinstance(base, StoredRow) else None
+        self.sequences: Sequences | None = None
+        self.amounts: Amounts = {}
+        self.touch: Touch = _UNTOUCHED
+
+    @property
+    def key(self) -> str:
+        """The row's natural key."""
+        return self.row_key.key
+
+    @property
+    def row(self) -> Mapping[str, Any] | None:
+        """The row as it stands after every earlier intent, read-only; None when it is absent."""
+        if self.base is UNLOADED:
+            self._fold.need(self.row_key)
+        if self.touch is _ADDED:
+            self._own()
+        elif self.touch is _UNTOUCHED:
+            self.touch = _READ
+        return None if self.image is None else MappingProxyType(self.image)
+
+    def put(self, attributes: Mapping[str, object] | None = None, /, **named: object) -> None:
+        """Make the row exactly these attributes, whatever it was."""
+        image = self._checked(attributes, named)
+        if self.touch is not _WRITTEN:
+            self._own()
+        self.image = image
+
+    def patch(self, attributes: Mapping[str, object] | None = None, /, **named: object) -> None:
+        """Set these attributes and keep the others; an absent row is made."""
+        changes = self._checked(attributes, named)
+        if self.touch is not _WRITTEN:
+            self._own()
+        if self.image is None:
+            self.image = changes
+        else:
+            self.image.update(changes)
+
+    def add(self, amounts: Mapping[str, object] | None = None, /, *, shared: bool = False, **named: object) -> None:
+        """Add numbers to attributes; an absent row or attribute counts as 0. Commutative: any shard may add to any row.
+
+        `shared=True` keeps one partial row per shard (view `NAME@SOURCE/SHARD`), which readers sum: no two shards ever
+        meet.
+        """
+        if amounts:
+            named = {**amounts, **named}
+        if shared:
+            self._fold.partial(self.row_key).add(named)
+            return
+        if not named.keys() <= self._fold.names:
+            self._fold.check_names(named)
+        if self.touch is _READ:
+            self._own()
+        if self.touch is _WRITTEN:
+            self._add_to_image(named)
+            return
+        self.touch = _ADDED
+        mine = self.amounts
+        for name, value in named.items():
+            amount = value if type(value) is int else amount_of(value, name)
+            total = mine.get(name)
+            if total is None:
+                if self.image is not None:  # blame the event that adds, not the one that would read it later
+                    add_exact(self.image.get(name), amount, name)
+                mine[name] = amount
+            elif type(total) is int and type(amount) is int:
+                mine[name] = total + amount
+            else:
+                mine[name] = add_exact(total, amount, name)
+
+    def delete(self) -> None:
+        """Remove the row; an absent row stays absent."""
+        if self.touch is not _WRITTEN:
+            self._own()
+        self.image = None
+
+    def at(self, view: str, *key: object) -> "View":
+        """Return another row's view: row `key` (its parts joined as composite keys are) of the view named `view`."""
+        return self._fold.at(view, key)
+
+    def emit(self, name: str, /, **payload: object) -> None:
+        """Record an effect, to be relayed exactly once by what reads the effects table; never during a re-delivery."""
+        self._fold.emit(name, normalise(payload))
+
+    def settle(self) -> Touch:
+        """Close the row at the end of a fold: a row whose sequence advanced is written whole.
+
+        Returns what happened to it.
+        """
+        if self.sequences is not None and self.touch is not _WRITTEN:
+            self._own()
+        return self.touch
+
+    def _checked(self, attributes: Mapping[str, object] | None, named: dict[str, Any]) -> Attributes:
+        """Return the attributes as a dict of their own, every value portable."""
+        if attributes:
+            named = {**attributes, **named}
+        if not named.keys() <= self._fold.names:
+            self._fold.check_names(named)
+        for value in named.values():
+            if type(value) not in PLAIN_TYPES:
+                return {name: normalise(item) for name, item in named.items()}
+        return named
+
+    def _own(self) -> None:
+        """Make the image this fold's own: copied from the base, pending amounts applied, conditioned from now on."""
+        if self.base is UNLOADED:
+            self._fold.need(self.row_key)
+        image = None if self.image is None else dict(self.image)
+        self.image = image
+        if self.amounts:
+            self._add_to_image(self.amounts)
+            self.amounts = {}
+        self.touch = _WRITTEN
+
+    def _add_to_image(self, named: Mapping[str, object]) -> None:
+        image = {} if self.image is None else self.image
+        sums = {name: add_exact(image.get(name), amount_of(value, name), name) for name, value in named.items()}
+        image.update(sums)
+        self.image = image
+
+    def __repr__(self) -> str:
+        """Name the row, not its contents."""
+        return f"View({self.row_key.view!r}, {self.row_key.key!r})"
+
+
+def partial_view(view: str, shard_label: str) -> str:
+    """Name the view that holds one shard's partial of a shared row."""
+    return f"{view}@{shard_label}"
+
+
+def is_partial_of(view: str, candidate: str) -> bool:
+    """Tell whether `candidate` is a partial of `view`."""
+    return candidate.startswith(f"{view}@")
+
+
+__all__ = ["MAIN_VIEW", "UNLOADED", "Base", "RowNeeded", "Touch", "Unloaded", "View", "is_partial_of", "partial_view"]

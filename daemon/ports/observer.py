@@ -1,0 +1,131 @@
+"""The Observer port: facts for people and machines to see. Observing never fails a shard and never awaits.
+
+One fact per commit, transition or decision, never one per event.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from daemon.core.identity import Generation, Scope
+from daemon.core.lifecycle import ShardState
+from daemon.core.positions import Position
+
+
+@dataclass(frozen=True, slots=True)
+class ShardChanged:
+    """A shard's incarnation moved through its transition table. `report` is a traceback, for a bug."""
+
+    scope: Scope
+    before: ShardState
+    after: ShardState
+    reason: str = ""
+    epoch: int = 0
+    report: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchCommitted:
+    """A commit settled. `counts` are the checkpoint's counters it added; times in seconds."""
+
+    scope: Scope
+    position: Position
+    epoch: int
+    counts: Mapping[str, int]
+    actions: int
+    seconds: float
+    watermark: datetime | None
+    consumed: Mapping[str, float] = field(default_factory=dict[str, float])
+
+
+@dataclass(frozen=True, slots=True)
+class CommitDelayed:
+    """A commit did not settle at once. `outcome` is the outcome's name; `wait` the seconds until the next try."""
+
+    scope: Scope
+    outcome: str
+    detail: str
+    attempt: int
+    wait: float
+
+
+@dataclass(frozen=True, slots=True)
+class EventsDeadLettered:
+    """Dead letters were committed: stable reason to count."""
+
+    scope: Scope
+    reasons: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class PayloadConflict:
+    """An id came again with another payload: an alarm."""
+
+    scope: Scope
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class RowShared:
+    """Rows that another shard wrote last were written here without `add` or a version vector: an alarm."""
+
+    scope: Scope
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeysParked:
+    """Keys were parked in a commit."""
+
+    scope: Scope
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class ShardRestarted:
+    """A shard's incarnation ended by an error and is tried again after `wait` seconds."""
+
+    scope: Scope
+    error: str
+    restarts: int
+    wait: float
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationNotRun:
+    """A generation is not folded here, and why (no code of its version, waits for a rebuild)."""
+
+    generation: Generation
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CodeChanged:
+    """The handlers' code changed under the same version."""
+
+    scope: Scope
+    before: str
+    after: str
+
+
+type Fact = (
+    ShardChanged
+    | BatchCommitted
+    | CommitDelayed
+    | EventsDeadLettered
+    | PayloadConflict
+    | RowShared
+    | KeysParked
+    | ShardRestarted
+    | GenerationNotRun
+    | CodeChanged
+)
+
+
+class Observer(Protocol):
+    """Sees facts."""
+
+    def see(self, fact: Fact) -> None:
+        """Take note of a fact, at once and without failing."""
+        ...

@@ -1,0 +1,117 @@
+"""The Store port: checkpoints, markers, rows, dead letters, parked keys and effects, committed together.
+
+The contract suite is `tests/contracts/store.py`. A store whose rows live outside the checkpoint's transaction (a search
+index) implements the same port over another store: that one's transaction holds the rows of record and says what must
+still be copied, and the copy trails under the row's own version.
+
+Invariants: `commit` is all or nothing and answers with a value; it raises only where nothing was applied and no commit
+of this shape could be. The identical commit under the same attempt is applied at most once and answers `Committed`
+again. `take` is idempotent by owner. Every read that follows a take is consistent with it.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from daemon.core.checkpoint import Checkpoint
+from daemon.core.commit import Commit, DeadLetter, Limits, Outcome, ParkedEvent
+from daemon.core.identity import Generation, RowKey, Scope
+from daemon.core.rows import Effect, StoredRow
+from daemon.core.window import StoredSegment
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRecord:
+    """A generation as the store knows it.
+
+    Which `version` of the projection's code folds it, and whether readers see it.
+    """
+
+    generation: Generation
+    version: int
+    live: bool
+
+
+class Store(Protocol):
+    """Where a read model and the truth about its progress live."""
+
+    @property
+    def limits(self) -> Limits:
+        """What one transaction may hold."""
+        ...
+
+    async def open(self) -> None:
+        """Connect, and create or upgrade what is the store's own. Raises StoreProblem, each kind with its remedy."""
+        ...
+
+    async def aclose(self) -> None:
+        """Finish what was accepted and disconnect."""
+        ...
+
+    async def generations(self, projection: str) -> Sequence[GenerationRecord]:
+        """List a projection's generations, oldest first."""
+        ...
+
+    async def create_generation(self, generation: Generation, version: int, *, live: bool) -> GenerationRecord:
+        """Make a generation's rows table and its record; idempotent. The pointer names it when `live`.
+
+        Returns what stands: another version where a replica was faster.
+        """
+        ...
+
+    async def checkpoints(self, generation: Generation) -> Mapping[Scope, Checkpoint]:
+        """Read every checkpoint of a generation."""
+        ...
+
+    async def read_checkpoint(self, scope: Scope) -> Checkpoint | None:
+        """Read one checkpoint, consistently; None when the shard was never taken."""
+        ...
+
+    async def take(self, scope: Scope, owner: str, initial: Checkpoint) -> Checkpoint:
+        """Raise the epoch by compare-and-set in the name of `owner` and return the checkpoint as it then stands.
+
+        `initial` is what the shard begins with when it was never taken. Raises StoreProblem.
+        """
+        ...
+
+    async def commit(self, commit: Commit, attempt: int) -> Outcome:
+        """Apply a commit, whole or not at all.
+
+        `attempt` rises with every new try of one commit; the same number means the identical request once more.
+        """
+        ...
+
+    async def load_rows(self, generation: Generation, keys: Collection[RowKey]) -> Mapping[RowKey, StoredRow | None]:
+        """Read rows, consistently. Every key is in the answer: None when absent."""
+        ...
+
+    async def find_markers(self, generation: Generation, event_ids: Collection[str]) -> Mapping[str, bytes]:
+        """Return the payload digests (16 bytes) of those ids that are marked."""
+        ...
+
+    async def load_segments(self, scope: Scope, max_ids: int) -> Sequence[StoredSegment]:
+        """Return the newest packed segments that together hold at least `max_ids` ids (or all), oldest first."""
+        ...
+
+    async def parked_keys(self, scope: Scope) -> Collection[str]:
+        """Return the keys that are parked."""
+        ...
+
+    async def parked_events(self, scope: Scope, key: str, limit: int) -> Sequence[ParkedEvent]:
+        """Return up to `limit` events that queue behind a parked key, in position order."""
+        ...
+
+    async def dead_letters(self, scope: Scope, limit: int) -> Sequence[DeadLetter]:
+        """Return up to `limit` dead letters, in position order."""
+        ...
+
+    async def effects(self, generation: Generation, limit: int) -> Sequence[Effect]:
+        """Return up to `limit` effects that wait to be relayed, in commit order."""
+        ...
+
+    async def expire(self, now_seconds: int) -> int:
+        """Remove markers, rows and tombstones whose time has come, where the store does not do so itself.
+
+        Returns the count.
+        """
+        ...
