@@ -1,0 +1,173 @@
+"""Checks between keys: settings that are each allowed and cannot hold together.
+
+Owns these rules alone, as pure functions of validated sections. A rule is here only if breaking it makes a promise of
+the daemon false; what is merely unwise is left to whoever runs it.
+
+Invariant: a clash names every key it follows from, so that it is not reported when one of them is already wrong.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import PurePath
+
+from daemon.settings.engine import EngineSettings
+from daemon.settings.models import DaemonSettings, ProjectionSettings, SourceSettings, StoreSettings
+
+BYTES_PER_MARKER_ID = 128
+"""What one id may cost in a marker window, at most."""
+MIB = 1_048_576
+
+
+@dataclass(frozen=True, slots=True)
+class Clash:
+    """One broken rule: at the key `path`, which holds `value`, because of the keys `others`."""
+
+    path: str
+    value: object
+    expected: str
+    remedy: str
+    others: tuple[str, ...] = ()
+
+
+def clashes(
+    daemon: DaemonSettings,
+    store: StoreSettings,
+    sources: Mapping[str, SourceSettings],
+    engine: EngineSettings,
+    projections: Mapping[str, ProjectionSettings],
+) -> tuple[Clash, ...]:
+    """Give every broken rule, in the order of the file."""
+    return (
+        *_stop(daemon, engine),
+        *_store(store, engine),
+        *_sources(sources, engine),
+        *_engine(engine),
+        *_windows(engine, projections),
+        *_spelling("sources", sources),
+        *_spelling("projections", projections),
+        *_production(daemon, store, sources),
+    )
+
+
+def _stop(daemon: DaemonSettings, engine: EngineSettings) -> Iterator[Clash]:
+    if daemon.grace_period_seconds <= engine.commit_deadline_seconds:
+        yield Clash(
+            "daemon.grace_period_seconds",
+            daemon.grace_period_seconds,
+            f"more than engine.commit_deadline_seconds ({engine.commit_deadline_seconds:g})",
+            "a stop has to outlast a commit in flight: raise the one or lower the other",
+            ("engine.commit_deadline_seconds",),
+        )
+
+
+def _store(store: StoreSettings, engine: EngineSettings) -> Iterator[Clash]:
+    if store.busy_timeout_ms >= engine.commit_deadline_seconds * 1_000:
+        yield Clash(
+            "store.busy_timeout_ms",
+            store.busy_timeout_ms,
+            f"less than engine.commit_deadline_seconds ({engine.commit_deadline_seconds:g} seconds)",
+            "a statement that waits longer than its commit may turns every lock into an unknown outcome: lower the one "
+            "or raise the other",
+            ("store.kind", "engine.commit_deadline_seconds"),
+        )
+
+
+def _sources(sources: Mapping[str, SourceSettings], engine: EngineSettings) -> Iterator[Clash]:
+    for name, source in sources.items():
+        table = f"sources.{name}"
+        kind = (f"{table}.kind", f"{table}.envelope")
+        if source.envelope == "json" and source.fields is None:
+            yield Clash(
+                f"{table}.fields",
+                None,
+                'a table that maps id, type and time, since the envelope is "json"',
+                f'add [{table}.fields], or set envelope = "cloudevents"',
+                kind,
+            )
+        if source.envelope != "json" and source.fields is not None:
+            yield Clash(
+                f"{table}.fields",
+                {},
+                f'no field map, since the envelope is "{source.envelope}"',
+                f'remove [{table}.fields], or set envelope = "json"',
+                kind,
+            )
+        if source.max_line_bytes > engine.batch_max_bytes:
+            yield Clash(
+                f"{table}.max_line_bytes",
+                source.max_line_bytes,
+                f"at most engine.batch_max_bytes ({engine.batch_max_bytes})",
+                "a line that fits no batch could never be committed: lower the one or raise the other",
+                (*kind, "engine.batch_max_bytes"),
+            )
+
+
+def _engine(engine: EngineSettings) -> Iterator[Clash]:
+    circuit, retry = engine.circuit, engine.retry
+    if circuit.max_dead_letters_in_a_row > circuit.window_events:
+        yield Clash(
+            "engine.circuit.max_dead_letters_in_a_row",
+            circuit.max_dead_letters_in_a_row,
+            f"at most engine.circuit.window_events ({circuit.window_events})",
+            "a row of failures longer than the window is never seen: lower the one or raise the other",
+            ("engine.circuit.window_events",),
+        )
+    if retry.initial_backoff_ms > retry.max_backoff_ms:
+        yield Clash(
+            "engine.retry.initial_backoff_ms",
+            retry.initial_backoff_ms,
+            f"at most engine.retry.max_backoff_ms ({retry.max_backoff_ms})",
+            "the first wait is the shortest: lower the one or raise the other",
+            ("engine.retry.max_backoff_ms",),
+        )
+
+
+def _windows(engine: EngineSettings, projections: Mapping[str, ProjectionSettings]) -> Iterator[Clash]:
+    limit = engine.marker_memory_mib * MIB // BYTES_PER_MARKER_ID
+    windows = {"engine.marker_window_ids": engine.marker_window_ids} | {
+        f"projections.{name}.marker_window_ids": override.marker_window_ids
+        for name, override in projections.items()
+        if override.marker_window_ids is not None
+    }
+    for path, ids in windows.items():
+        if ids > limit:
+            yield Clash(
+                path,
+                ids,
+                f"at most {limit}, which is what engine.marker_memory_mib ({engine.marker_memory_mib}) holds at "
+                f"{BYTES_PER_MARKER_ID} bytes an id",
+                "one shard's window has to fit the memory of all: lower the one or raise the other",
+                ("engine.marker_memory_mib",),
+            )
+
+
+def _spelling(table: str, names: Mapping[str, object]) -> Iterator[Clash]:
+    seen: dict[str, str] = {}
+    for name in names:
+        other = seen.setdefault(name.replace("-", "_"), name)
+        if other != name:
+            yield Clash(
+                f"{table}.{name}",
+                {},
+                f"a name that differs from {table}.{other} by more than `-` and `_`",
+                "rename one: an environment variable could not tell them apart",
+                (f"{table}.{other}",),
+            )
+
+
+def _production(daemon: DaemonSettings, store: StoreSettings, sources: Mapping[str, SourceSettings]) -> Iterator[Clash]:
+    if not daemon.production:
+        return
+    paths = [("store.path", store.path, "store.kind")]
+    for name, source in sources.items():
+        paths += [(f"sources.{name}.paths[{at}]", path, f"sources.{name}.kind") for at, path in enumerate(source.paths)]
+    for key, path, kind in paths:
+        if not PurePath(path).is_absolute():
+            yield Clash(
+                key,
+                path,
+                "an absolute path, since daemon.production is on",
+                "begin it with `/`: a relative one names another file, without checkpoints or events, when the daemon "
+                "is started from another directory",
+                ("daemon.production", kind),
+            )
