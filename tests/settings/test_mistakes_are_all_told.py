@@ -108,6 +108,8 @@ WRONG: dict[str, tuple[str, str]] = {
     "sources.a.paths": ("[sources.a]", "paths = []"),
     "sources.b.kind": ("[sources.b]", 'kind = "kafka"'),
     "sources.c": ("[sources]", "c = 1"),
+    "sources.e.paths[0]": ("[sources.e]", "paths = [1]"),
+    "sources.f.paths": ("[sources.f]", 'paths = ["x", "y", "x"]'),
     'sources."D d"': ('[sources."D d"]', 'paths = ["x"]'),
     "engine.linger_ms": ("[engine]", "linger_ms = 2.0"),
     "engine.commit_deadline_seconds": ("[engine]", "commit_deadline_seconds = nan"),
@@ -258,6 +260,12 @@ def test_a_missing_file_is_told_with_the_wrong_variables(tmp_path: Path):
 def test_a_refused_value_is_shown_on_one_short_line(file: Path, line: str, value: str):
     """Whatever a refused value holds, it is shown escaped, short and without what is inside a list or table."""
     assert only(problems_of(file, f"[daemon]\n{line}\n")).value == value
+
+
+@pytest.mark.parametrize("path", [":memory:", "file:x.db?mode=memory", "", "a\\u0000b"])
+def test_a_store_has_to_be_a_file(file: Path, path: str):
+    """A path that names no durable file is refused before anything is opened."""
+    assert only(problems_of(file, f'[store]\npath = "{path}"\n')).path == "store.path"
 
 
 def test_the_error_keeps_no_trace_of_pydantic(file: Path):

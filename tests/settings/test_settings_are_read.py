@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from daemon.settings import FileSourceSettings, Settings, load_settings
+from daemon.settings.base import Section
 from daemon.settings.environment import variable_of
 from daemon.settings.shape import Group, Leaf, Named, limits_of, shape_of
 
@@ -82,11 +83,11 @@ def test_a_table_from_the_environment_gives_way_to_its_keys(file: Path):
     assert loaded.origins["sources.orders.max_depth"] == "default"
 
 
-@pytest.mark.parametrize("name", ["my_orders", "my-orders"])
+@pytest.mark.parametrize("name", ["my_old-orders", "my-old_orders", "my-old-orders"])
 def test_a_variable_finds_the_name_as_the_file_spells_it(file: Path, name: str):
     """In a NAME, the `_` of a variable stands for `-` or `_`, whichever the file has."""
     file.write_text(f'[sources.{name}]\npaths = ["a"]\n', encoding="utf-8")
-    settings = load_settings(file, {"PROJECTIOND__SOURCES__MY_ORDERS__PATHS": '["b"]'}).settings
+    settings = load_settings(file, {"PROJECTIOND__SOURCES__MY_OLD_ORDERS__PATHS": '["b"]'}).settings
     assert {key: source.paths for key, source in settings.sources.items()} == {name: ("b",)}
 
 
@@ -103,6 +104,20 @@ def test_settings_never_change():
         settings.engine.linger_ms = 5  # pyright: ignore[reportAttributeAccessIssue]
     with pytest.raises(TypeError):
         del settings.sources["a"]  # pyright: ignore[reportIndexIssue]
+
+
+class Loose(Section):
+    """A section without limits."""
+
+    share: float = 0.0
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), True, "1", None])
+def test_a_number_is_a_finite_number(value: object):
+    """Even where a field sets no limits, only finite numbers are numbers."""
+    assert Loose.model_validate({"share": 1}).share == 1.0
+    with pytest.raises(ValidationError):
+        Loose.model_validate({"share": value})
 
 
 def test_overrides_of_a_projection_are_laid_over_the_engine(file: Path):
