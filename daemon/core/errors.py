@@ -98,6 +98,12 @@ class StoreFull(StoreProblem):
     remedy = Remedy.FREE_SPACE
 
 
+class RowsContended(StoreProblem):
+    """Rows keep moving under the shard: another shard writes them otherwise than by `add` or a version vector."""
+
+    remedy = Remedy.FIX_PROJECTION
+
+
 class StoreRefused(StoreProblem):
     """The store refuses for a reason that names no item: rights, a missing table, a read-only file."""
 
@@ -120,6 +126,11 @@ class Superseded(ProjectiondError):
     """Another owner raised the epoch; this incarnation of the shard ends and drops all memory."""
 
     remedy = Remedy.NOTHING
+
+    def __init__(self, message: str, *, released: bool = False) -> None:
+        """`released`: nobody owns the shard now (a command changed it), so it may be taken again."""
+        super().__init__(message)
+        self.released = released
 
 
 class IllegalTransition(ProjectiondError):

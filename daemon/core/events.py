@@ -49,7 +49,7 @@ class Event(Generic[D]):  # noqa: UP046 - a type parameter gets no default befor
         "type",
     )
 
-    def __init__(  # noqa: PLR0913, PLR0917 - one positional constructor on the hot path, called by the envelope decoders only
+    def __init__(  # noqa: PLR0913, PLR0917 - one positional constructor, on the decoders' hot path
         self,
         id: str,  # noqa: A002 - the field's own name, in every envelope
         type: str,  # noqa: A002 - as above

@@ -79,6 +79,9 @@ TRANSITIONS: dict[ShardState, dict[Signal, ShardState]] = {
         _E.DRAIN: _S.DRAINING,
     },
     _S.DRAINING: {
+        _E.TAKEN: _S.DRAINING,
+        _E.TROUBLE: _S.DRAINING,
+        _E.RECOVERED: _S.DRAINING,
         _E.END: _S.DONE,
         _E.PARK: _S.PARKED,
         _E.FENCE: _S.FENCED,

@@ -8,7 +8,8 @@ no two actions touch one item; a commit of one event that cannot fit names the l
 dead-lettered.
 """
 
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from hashlib import blake2b
@@ -29,8 +30,8 @@ from daemon.core.dedup import DUPLICATES, Verdict
 from daemon.core.errors import EventProblem
 from daemon.core.events import DIGEST_BYTES, BadRecord, Event, Record
 from daemon.core.fold import Failure, Folded
-from daemon.core.identity import RowKey, Scope
-from daemon.core.positions import position_text
+from daemon.core.identity import MAIN_VIEW, RowKey, Scope
+from daemon.core.positions import Position, position_text
 from daemon.core.projection import Dedup, ProjectionSpec
 from daemon.core.rows import ABSENT, Expectation, RowCheck, RowWrite, StoredRow, WriteKind
 from daemon.core.view import Touch, View
@@ -39,7 +40,11 @@ from daemon.core.window import PAYLOAD_BYTES, SegmentLog, SegmentWrite
 
 @dataclass(frozen=True, slots=True)
 class PlanContext:
-    """What a commit is planned on. `now` is aware; `before` the checkpoint it goes on top of."""
+    """What a commit is planned on.
+
+    `now` is aware; `before` is the checkpoint it goes on top of, `pending` the segment of a commit still in flight.
+    `identify` gives the log's incarnation for the newest record and position; `dead_run` the dead letters in a row.
+    """
 
     scope: Scope
     spec: ProjectionSpec
@@ -48,6 +53,9 @@ class PlanContext:
     now: datetime
     limits: Limits
     segments: SegmentLog | None = None
+    pending: SegmentWrite | None = None
+    identify: Callable[[Record | None, Position], str | None] = lambda _last, _through: None
+    dead_run: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +97,7 @@ def plan(folded: Folded, chunk: Chunk, context: PlanContext) -> Planned | Oversi
         ids = folded.judged.marks
         marks = tuple((ids[index], record.digest[:PAYLOAD_BYTES]) for index, record in marked if index in ids)
         if marks:
-            segment = context.segments.after(b"".join([part for mark in marks for part in mark]))
+            segment = context.segments.after(b"".join([part for mark in marks for part in mark]), context.pending)
     parked = _parked(folded, records, context)
     draft = Commit(
         scope=context.scope,
@@ -100,7 +108,7 @@ def plan(folded: Folded, chunk: Chunk, context: PlanContext) -> Planned | Oversi
         markers=markers,
         markers_expire_at=int((context.now + context.spec.marker_retention).timestamp()),
         segment=segment,
-        effects=tuple(folded.effects),
+        effects=tuple({effect.id: effect for effect in reversed(folded.effects)}.values())[::-1],
         dead_letters=_dead_letters(folded, records, context),
         parked=parked,
     )
@@ -130,6 +138,8 @@ def _rows(
             written = _written(view, source, expires, tombstone)
             if written is not None:
                 writes.append(written)
+            else:
+                checks.append(RowCheck(view.row_key, ABSENT))
         elif touch is Touch.ADDED:
             writes.append(RowWrite(view.row_key, WriteKind.ADD, view.amounts, None, source, None, expires))
         elif touch is Touch.READ and not _only_mine(view, label):
@@ -152,11 +162,11 @@ def _written(view: View, source: str, expires: int | None, tombstone: int) -> Ro
 
 
 def _last_touching(folded: Folded, records: list[Record]) -> Record:
-    """Return the newest record that could have touched a row."""
+    """Return the newest record that could have touched a row: an applied one, else any event, else the last."""
     for index in range(len(records) - 1, -1, -1):
         if folded.verdicts[index] is None:
             return records[index]
-    return records[-1]
+    return next((record for record in reversed(records) if type(record) is Event), records[-1])
 
 
 def provenance(shard_label: str, record: Record) -> str:
@@ -167,7 +177,11 @@ def provenance(shard_label: str, record: Record) -> str:
 
 def shard_of(source: str) -> str:
     """Return the shard label inside a `_src`."""
-    return source.partition("@")[0]
+    found = _SOURCE(source)
+    return found[1] if found else ""
+
+
+_SOURCE = re.compile(r"(.*?)@(?:start|[0-9.]+)#", re.DOTALL).match
 
 
 def expectation(view: View) -> Expectation:
@@ -177,35 +191,45 @@ def expectation(view: View) -> Expectation:
 
 
 def _only_mine(view: View, label: str) -> bool:
-    return isinstance(view.base, StoredRow) and shard_of(view.base.source) == label
+    """Tell whether this shard alone writes a row: its own partial, or a projection's own row from this source only."""
+    base = view.base
+    if not isinstance(base, StoredRow) or shard_of(base.source) != label:
+        return False
+    if view.row_key.view != MAIN_VIEW:
+        return view.row_key.view.endswith(f"@{label}")
+    return len(base.sequences) < 2  # noqa: PLR2004 - one source, or none recorded
 
 
 def _dead_letters(folded: Folded, records: list[Record], context: PlanContext) -> tuple[DeadLetter, ...]:
-    return tuple(
-        _dead_letter(records[index], failure, context.now)
-        for index, failure in sorted(folded.failures.items())
-        if folded.verdicts[index] is not Verdict.PARKED
-    )
+    letters: dict[tuple[Position, str], DeadLetter] = {}
+    for index, failure in sorted(folded.failures.items()):
+        if folded.verdicts[index] is not Verdict.PARKED:
+            letter = _dead_letter(records[index], failure, context.now)
+            letters.setdefault((letter.position, letter.event_id), letter)
+    return tuple(letters.values())
 
 
 def _dead_letter(record: Record, failure: Failure, now: datetime) -> DeadLetter:
     raw = record.raw
+    digest = blake2b(raw, digest_size=DIGEST_BYTES)
+    no_id = "" if record.position else digest.hexdigest()  # a queue's bad records are told apart by what they hold
     return DeadLetter(
         position=record.position,
-        event_id=record.id if isinstance(record, Event) else "",
+        event_id=record.id if isinstance(record, Event) else no_id,
         key=record.key if isinstance(record, Event) else "",
         reason=failure.reason,
         detail=failure.detail,
         handler=failure.handler,
         payload=raw if len(raw) <= INLINE_PAYLOAD_BYTES else raw[:EXCERPT_BYTES],
         payload_size=len(raw),
-        payload_digest=blake2b(raw, digest_size=DIGEST_BYTES).digest(),
+        payload_digest=digest.digest(),
         at=now,
     )
 
 
 def _parked(folded: Folded, records: list[Record], context: PlanContext) -> tuple[ParkedEvent, ...]:
     parked: list[ParkedEvent] = []
+    told: set[str] = set()
     for index, verdict in enumerate(folded.verdicts):
         if verdict is not Verdict.PARKED:
             continue
@@ -213,8 +237,9 @@ def _parked(folded: Folded, records: list[Record], context: PlanContext) -> tupl
         if isinstance(record, BadRecord):
             continue
         first = folded.newly_parked.get(record.key)
-        if first is not None and any(earlier.key == record.key for earlier in parked):
+        if record.key in told:
             first = None
+        told.add(record.key)
         reason, detail = (first.reason, first.detail) if first else ("", "")
         parked.append(ParkedEvent(record.key, record.position, record.id, record.raw, reason, detail, context.now))
     return tuple(parked)
@@ -228,9 +253,12 @@ def _checkpoint_after(commit: Commit, folded: Folded, chunk: Chunk, context: Pla
     if folded.watermark is not None and (watermark is None or folded.watermark > watermark):
         watermark = folded.watermark
     after = before.next(context.commit_id)
+    last = chunk.records[folded.count - 1] if folded.count else None
     return replace(
         after,
         position=max(position, before.position),
+        incarnation=context.identify(last, position) or before.incarnation,
+        dead_run=context.dead_run,
         watermark=watermark,
         caught_up=before.caught_up or (whole and chunk.at_end),
         segment=before.segment if commit.segment is None else commit.segment.number,
@@ -244,7 +272,8 @@ def _counts(commit: Commit, folded: Folded) -> dict[str, int]:
     verdicts = folded.verdicts
     by_verdict = {verdict: verdicts.count(verdict) for verdict in {*verdicts}}
     duplicates = sum(by_verdict.get(verdict, 0) for verdict in DUPLICATES)
-    dead, parked = len(commit.dead_letters), len(commit.parked)
+    parked = len(commit.parked)
+    dead = sum(1 for index in folded.failures if verdicts[index] is not Verdict.PARKED)
     return {
         "read": len(verdicts),
         "applied": len(verdicts) - duplicates - dead - parked,

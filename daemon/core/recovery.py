@@ -22,9 +22,13 @@ from daemon.core.errors import (
     LogLost,
     ProjectiondError,
     ProjectionProblem,
+    Remedy,
     SettingsProblem,
+    SourceUnavailable,
     StoreDamaged,
+    StoreFull,
     StoreTooNew,
+    StoreUnavailable,
     Superseded,
 )
 
@@ -74,7 +78,10 @@ class Step(StrEnum):
 
 
 def after_outcome(outcome: Outcome, *, events: int, row_conflicts: int, waited: float, policy: RetryPolicy) -> Step:
-    """Decide about a commit of `events` events, after `row_conflicts` moved rows and `waited` seconds without an answer."""
+    """Decide about a commit of `events` events, after `row_conflicts` moved rows and `waited` s without an answer.
+
+    A commit without events (a heartbeat, a release) that is refused accuses no event: trouble.
+    """
     match outcome:
         case Committed():
             return Step.SETTLE
@@ -87,7 +94,7 @@ def after_outcome(outcome: Outcome, *, events: int, row_conflicts: int, waited: 
         case Unknown():
             return Step.SEND_SAME if waited < policy.unknown_window else Step.RETAKE
         case TooLarge() | Rejected():
-            return Step.HALVE if events > 1 else Step.DEAD_LETTER
+            return Step.HALVE if events > 1 else Step.DEAD_LETTER if events else Step.TROUBLE
         case Fenced():
             return Step.END
 
@@ -102,11 +109,17 @@ class Fate(StrEnum):
 
 
 def fate_of(error: BaseException, restarts: int, policy: RetryPolicy) -> Fate:
-    """Decide about a shard after `restarts` restarts within the restart window."""
+    """Decide about a shard after `restarts` restarts within the restart window.
+
+    What only needs waiting is tried again for ever: parking every shard over an outage would turn it into work for a
+    person.
+    """
     if isinstance(error, Superseded):
-        return Fate.FENCED
-    if not isinstance(error, ProjectiondError):
+        return Fate.RESTART if error.released else Fate.FENCED
+    if not isinstance(error, ProjectiondError) or error.remedy is Remedy.REPORT:
         return Fate.PARK_AS_BUG
     if isinstance(error, LogLost | StoreDamaged | StoreTooNew | SettingsProblem | ProjectionProblem):
         return Fate.PARK
+    if isinstance(error, StoreUnavailable | StoreFull | SourceUnavailable):
+        return Fate.RESTART
     return Fate.RESTART if restarts < policy.max_restarts else Fate.PARK

@@ -108,15 +108,15 @@ class SegmentLog:
             self._total += self._counts[-1]
             self.number, self._open = segment.number, segment.entries
 
-    def after(self, added: bytes) -> SegmentWrite:
-        """Return the segment to write for `added` entries.
+    def after(self, added: bytes, pending: SegmentWrite | None = None) -> SegmentWrite:
+        """Return the segment to write for `added` entries: the open one while it fits `SEGMENT_BYTES`, else the next.
 
-        The open one while it fits `SEGMENT_BYTES`, else the next.
+        `pending` is the write of a commit still in flight, on top of which this one goes.
         """
-        starts_next = bool(self._open) and len(self._open) + len(added) > SEGMENT_BYTES
-        number = self.number + starts_next
-        entries = added if starts_next else self._open + added
-        return SegmentWrite(number, entries, self.first)
+        number, held = (self.number, self._open) if pending is None else (pending.number, pending.entries)
+        if held and len(held) + len(added) > SEGMENT_BYTES:
+            return SegmentWrite(number + 1, added, self.first)
+        return SegmentWrite(number, held + added, self.first)
 
     def settle(self, written: SegmentWrite) -> None:
         """Advance past a committed write."""

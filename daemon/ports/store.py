@@ -10,26 +10,14 @@ again. `take` is idempotent by owner. Every read that follows a take is consiste
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from daemon.core.checkpoint import Checkpoint
 from daemon.core.commit import Commit, DeadLetter, Limits, Outcome, ParkedEvent
+from daemon.core.generations import GenerationRecord
 from daemon.core.identity import Generation, RowKey, Scope
 from daemon.core.rows import Effect, StoredRow
 from daemon.core.window import StoredSegment
-
-
-@dataclass(frozen=True, slots=True)
-class GenerationRecord:
-    """A generation as the store knows it.
-
-    Which `version` of the projection's code folds it, and whether readers see it.
-    """
-
-    generation: Generation
-    version: int
-    live: bool
 
 
 class Store(Protocol):
@@ -115,3 +103,6 @@ class Store(Protocol):
         Returns the count.
         """
         ...
+
+
+__all__ = ["GenerationRecord", "Store"]

@@ -1,0 +1,54 @@
+"""What every actor is given: the ports, the policies and the projections. Frozen, made once by `daemon.app`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from daemon.core.batcher import BatchPolicy
+from daemon.core.circuit import CircuitPolicy
+from daemon.core.identity import Generation
+from daemon.core.projection import ProjectionSpec
+from daemon.core.recovery import RetryPolicy
+from daemon.ports.clock import Clock
+from daemon.ports.observer import Observer
+from daemon.ports.source import Source
+from daemon.ports.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class EnginePolicy:
+    """How the engine works, whatever the projection. Times in seconds, sizes in bytes.
+
+    `row_cache_rows`: rows kept in memory per shard. `read_chunk_bytes`: the most a reader returns at once. `start`:
+    where a new generation begins in a log it has no checkpoint for. `per_projection`: batches of projections that
+    differ.
+    """
+
+    batch: BatchPolicy = field(default_factory=BatchPolicy)
+    circuit: CircuitPolicy = field(default_factory=CircuitPolicy)
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    commit_deadline: float = 15.0
+    row_cache_rows: int = 50_000
+    read_chunk_bytes: int = 256 * 1024
+    marker_memory_ids: int = 2_000_000
+    require_version_bump: bool = False
+    per_projection: Mapping[str, BatchPolicy] = field(default_factory=dict[str, BatchPolicy])
+
+    def batch_of(self, projection: str) -> BatchPolicy:
+        """Return the batch policy of one projection."""
+        return self.per_projection.get(projection, self.batch)
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """The world as an actor sees it.
+
+    `specs` maps each generation that runs here to its code; `starts` sources to their start.
+    """
+
+    store: Store
+    sources: Mapping[str, Source]
+    specs: Mapping[Generation, ProjectionSpec]
+    clock: Clock
+    observer: Observer
+    policy: EnginePolicy
+    starts: Mapping[str, str] = field(default_factory=dict[str, str])

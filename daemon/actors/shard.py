@@ -1,0 +1,207 @@
+"""The shard actor: the supervised life of one scope, one incarnation after the other.
+
+Owns the lifecycle's state and what becomes of an error: restart with jittered back-off, park (persisted, visible,
+resumable), or end because another owner carries on. An error outside our tree parks the shard as a bug, with its
+traceback.
+
+Invariant: an error inside a shard never leaves this module; the other shards go on.
+"""
+
+import traceback
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import replace
+
+import anyio
+
+from daemon.actors.incarnation import Controls, Ended, How, Incarnation
+from daemon.actors.runtime import Runtime
+from daemon.actors.windows import WindowMemory
+from daemon.core.checkpoint import Checkpoint, CheckpointState
+from daemon.core.commit import Commit, Committed
+from daemon.core.errors import ProjectiondError, StoreProblem, Superseded
+from daemon.core.identity import Scope
+from daemon.core.lifecycle import ShardState, Signal, step
+from daemon.core.projection import ProjectionSpec
+from daemon.core.recovery import Fate, backoff, fate_of
+from daemon.ports.observer import ShardChanged, ShardRestarted
+
+_REPORT_CHARACTERS = 8_000
+_LIVE = frozenset({ShardState.STARTING, ShardState.RUNNING, ShardState.RETRYING})
+
+
+class ShardActor:
+    """The life of one scope. `run` returns when it is drained, done or fenced."""
+
+    def __init__(self, runtime: Runtime, scope: Scope, spec: ProjectionSpec, memory: WindowMemory) -> None:
+        """Stand ready to start."""
+        self.scope = scope
+        self.state = ShardState.STARTING
+        self.reason = ""
+        self.finished = anyio.Event()
+        self._runtime = runtime
+        self._spec = spec
+        self._memory = memory
+        self._controls = Controls()
+        self._incarnation: Incarnation | None = None
+        self._restarts: deque[float] = deque()
+
+    @property
+    def settled(self) -> bool:
+        """Tell whether nothing more is to come for now: caught up with the log's end, or stopped for good."""
+        if self.state in {ShardState.PARKED, ShardState.PAUSED, ShardState.DONE, ShardState.FENCED}:
+            return True
+        return self._incarnation is not None and self._incarnation.at_end
+
+    def ask_to_drain(self) -> None:
+        """Finish the commit in flight, release the shard, end."""
+        if self.state in _LIVE:
+            self._signal(Signal.DRAIN)
+        self._controls.ask(drain=True)
+
+    def ask_to_resume(self) -> None:
+        """Leave the parked or paused state."""
+        self._controls.ask(resume=True)
+
+    def ask_to_pause(self, reason: str) -> None:
+        """Stop after the commit in flight, durably."""
+        self._controls.ask(pause=reason)
+
+    async def run(self) -> ShardState:
+        """Live until drained, done or fenced; return which."""
+        try:
+            while True:
+                ended = await self._incarnate()
+                if ended is None:
+                    if self.state is ShardState.FENCED:
+                        return self.state
+                    continue
+                if ended.how is How.DRAINED:
+                    if self.state is not ShardState.DRAINING:
+                        self._signal(Signal.DRAIN)
+                    self._signal(Signal.END)
+                    return self.state
+                if ended.how is How.DONE:
+                    self._signal(Signal.END)
+                    return self.state
+                self._signal(Signal.PARK if ended.how is How.PARKED else Signal.PAUSE, ended.reason)
+                if not await self._wait_for_resume(ended.checkpoint):
+                    return self.state
+        finally:
+            self.finished.set()
+
+    async def _incarnate(self) -> Ended | None:
+        """Run one incarnation; None when an error ended it and its fate was settled."""
+        self._incarnation = Incarnation(
+            self._runtime, self.scope, self._spec, self._controls, self._memory, self._signal
+        )
+        try:
+            return await self._incarnation.run()
+        except Exception as error:  # noqa: BLE001 - the fate of every error is decided here, by the error tree
+            epoch, cause = self._incarnation.epoch, worst(error)
+            self._incarnation = None
+            return await self._meet_fate(cause, epoch)
+
+    async def _meet_fate(self, error: BaseException, epoch: int) -> Ended | None:
+        policy, clock = self._runtime.policy.retry, self._runtime.clock
+        now = clock.monotonic()
+        while self._restarts and self._restarts[0] < now - policy.restart_window:
+            self._restarts.popleft()
+        fate = fate_of(error, len(self._restarts), policy)
+        if fate is Fate.FENCED:
+            self._signal(Signal.FENCE, str(error))
+            return None
+        if fate is Fate.RESTART:
+            self._restarts.append(now)
+            wait = backoff(len(self._restarts), policy, clock.draw())
+            self._signal(Signal.TROUBLE, str(error))
+            self._runtime.observer.see(ShardRestarted(self.scope, _summary(error), len(self._restarts), wait))
+            await self._controls.wake.wait(wait)
+            if self._controls.drain:
+                return Ended(How.DRAINED, Checkpoint())
+            self._signal(Signal.RESTART)
+            return None
+        report = "" if isinstance(error, ProjectiondError) else _report(error)
+        reason = f"bug: {_summary(error)}" if fate is Fate.PARK_AS_BUG else _summary(error)
+        checkpoint = await self._persist_parked(epoch, reason)
+        if checkpoint is None:
+            self._signal(Signal.FENCE, "another owner carries on")
+            return None
+        self._report_bug(report, reason)
+        return Ended(How.PARKED, checkpoint, reason)
+
+    def _report_bug(self, report: str, reason: str) -> None:
+        if report:
+            self._runtime.observer.see(ShardChanged(self.scope, self.state, self.state, reason, 0, report))
+
+    async def _persist_parked(self, epoch: int, reason: str) -> Checkpoint | None:
+        """Write the parked state down, as far as the store lets us; None when the shard is another owner's."""
+        store = self._runtime.store
+        try:
+            now = await store.read_checkpoint(self.scope)
+            if now is None or now.epoch < epoch:
+                return Checkpoint(reason=reason)
+            if now.epoch > epoch and epoch:
+                return None
+            after = replace(now.next(self._runtime.clock.unique()), state=CheckpointState.PARKED, reason=reason)
+            answer = await store.commit(Commit(self.scope, now.fence, after), 1)
+        except StoreProblem:
+            return Checkpoint(reason=reason)
+        return after if isinstance(answer, Committed) else now
+
+    async def _wait_for_resume(self, checkpoint: Checkpoint) -> bool:
+        """Hold the shard still until asked to go on (True) or to end (False)."""
+        controls = self._controls
+        while not controls.resume and not controls.drain:
+            await controls.wake.wait()
+        if controls.drain:
+            self._signal(Signal.DRAIN)
+            await self._release(checkpoint)
+            self._signal(Signal.END)
+            return False
+        self._restarts.clear()
+        self._signal(Signal.RESUME)
+        return True
+
+    async def _release(self, checkpoint: Checkpoint) -> None:
+        """Let a peer take the shard at once; failing is harmless, since taking needs no consent."""
+        if not checkpoint.owner:
+            return
+        after = replace(checkpoint.next(self._runtime.clock.unique()), owner=None)
+        try:
+            await self._runtime.store.commit(Commit(self.scope, checkpoint.fence, after), 1)
+        except StoreProblem:
+            return
+
+    def _signal(self, signal: Signal, reason: str = "") -> None:
+        before, self.state = self.state, step(self.state, signal)
+        self.reason = reason
+        if before is not self.state:
+            epoch = 0 if self._incarnation is None else self._incarnation.epoch
+            self._runtime.observer.see(ShardChanged(self.scope, before, self.state, reason, epoch))
+
+
+def leaves(error: BaseException) -> Iterator[BaseException]:
+    """Iterate the errors inside a group, or the error itself."""
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
+            yield from leaves(inner)  # pyright: ignore[reportUnknownArgumentType]
+    else:
+        yield error
+
+
+def worst(error: BaseException) -> BaseException:
+    """Return the error that decides: a bug before anything of our tree, being superseded before the rest."""
+    found = list(leaves(error))
+    for one in found:
+        if not isinstance(one, ProjectiondError):
+            return one
+    return next((one for one in found if isinstance(one, Superseded)), found[0])
+
+
+def _summary(error: BaseException) -> str:
+    return str(error) if isinstance(error, ProjectiondError) else f"{type(error).__name__}: {error}"
+
+
+def _report(error: BaseException) -> str:
+    return "".join(traceback.format_exception(error))[-_REPORT_CHARACTERS:]

@@ -1,0 +1,117 @@
+"""The supervisor: one actor per granted scope, for as long as the coordinator says so.
+
+Owns which actors run. One-for-one: an actor's troubles are its own. An error outside every shard ends the supervisor,
+and with it the process.
+"""
+
+from collections.abc import Iterable
+
+import anyio
+import anyio.lowlevel
+from anyio.abc import TaskGroup
+
+from daemon.actors.runtime import Runtime
+from daemon.actors.shard import ShardActor
+from daemon.actors.wake import Wake
+from daemon.actors.windows import WindowMemory
+from daemon.core.errors import StoreProblem
+from daemon.core.identity import Scope
+from daemon.core.lifecycle import ShardState
+from daemon.ports.coordinator import Coordinator, Grant, Revoke
+
+_HOUSEKEEPING_SECONDS = 60.0
+_LOOK_SECONDS = 0.05
+
+
+class Supervisor:
+    """Runs shard actors. One `run` per instance."""
+
+    def __init__(self, runtime: Runtime, coordinator: Coordinator) -> None:
+        """Run nothing yet."""
+        self.actors: dict[Scope, ShardActor] = {}
+        self._runtime = runtime
+        self._coordinator = coordinator
+        self._memory = WindowMemory(runtime.policy.marker_memory_ids)
+        self._changed = Wake()
+        self._draining = False
+
+    async def run(self) -> None:
+        """Follow the coordinator until `drain`; raises what happened outside every shard."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._keep_house)
+            async with anyio.create_task_group() as shards:
+                async for assignment in self._coordinator.assignments():
+                    match assignment:
+                        case Grant(scope=scope):
+                            self._start(scope, shards)
+                        case Revoke(scope=scope, deadline=deadline):
+                            shards.start_soon(self._revoke, scope, deadline)
+            tasks.cancel_scope.cancel()
+
+    async def drain(self, grace: float) -> bool:
+        """Stop reading, commit what is in flight, release every shard; True when all was done within `grace` seconds.
+
+        What is not done by then is cancelled: a commit in flight is waited for still, and never half done.
+        """
+        self._draining = True
+        await self._coordinator.aclose()
+        for actor in self.actors.values():
+            actor.ask_to_drain()
+        with anyio.move_on_after(grace) as scope:
+            for actor in list(self.actors.values()):
+                await actor.finished.wait()
+        return not scope.cancelled_caught
+
+    async def caught_up(self) -> None:
+        """Return once every granted shard has settled what its log holds, or has stopped for good."""
+        while True:
+            if self.actors and all(actor.settled for actor in self.actors.values()):
+                await anyio.lowlevel.checkpoint()
+                if all(actor.settled for actor in self.actors.values()):
+                    return
+            await self._runtime.clock.sleep(_LOOK_SECONDS)
+
+    def states(self) -> Iterable[tuple[Scope, ShardState, str]]:
+        """Iterate every scope that was granted here: its state, and why."""
+        return [(scope, actor.state, actor.reason) for scope, actor in sorted(self.actors.items())]
+
+    def resume(self, scope: Scope) -> bool:
+        """Ask a parked or paused shard to go on; False when it is not run here."""
+        actor = self.actors.get(scope)
+        if actor is None:
+            return False
+        actor.ask_to_resume()
+        return True
+
+    def _start(self, scope: Scope, shards: TaskGroup) -> None:
+        running = self.actors.get(scope)
+        if self._draining or (running is not None and not running.finished.is_set()):
+            return
+        actor = ShardActor(self._runtime, scope, self._runtime.specs[scope.of], self._memory)
+        self.actors[scope] = actor
+        shards.start_soon(self._live, actor)
+
+    async def _live(self, actor: ShardActor) -> None:
+        state = await actor.run()
+        if state is ShardState.DONE and not self._draining:
+            await self._coordinator.finished(actor.scope)
+        else:
+            await self._coordinator.released(actor.scope)
+
+    async def _revoke(self, scope: Scope, deadline: float) -> None:
+        actor = self.actors.get(scope)
+        if actor is None:
+            return
+        actor.ask_to_drain()
+        with anyio.move_on_after(deadline):
+            await actor.finished.wait()
+
+    async def _keep_house(self) -> None:
+        """Remove what has expired, from time to time; a store that cannot now will be asked again."""
+        clock = self._runtime.clock
+        while True:
+            await clock.sleep(_HOUSEKEEPING_SECONDS)
+            try:
+                await self._runtime.store.expire(int(clock.now().timestamp()))
+            except StoreProblem:
+                continue

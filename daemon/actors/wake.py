@@ -1,0 +1,27 @@
+"""A wake-up that many may ring and one awaits: how the parts of one shard tell each other that something changed."""
+
+import anyio
+
+
+class Wake:
+    """A level-triggered bell. Ringing twice before the sleeper wakes is one ring."""
+
+    __slots__ = ("_event",)
+
+    def __init__(self) -> None:
+        """Start silent."""
+        self._event = anyio.Event()
+
+    def ring(self) -> None:
+        """Wake the sleeper, now or as soon as it sleeps."""
+        self._event.set()
+
+    async def wait(self, seconds: float | None = None) -> None:
+        """Sleep until rung, or for `seconds`; consume the ring."""
+        if seconds is None:
+            await self._event.wait()
+        elif not self._event.is_set():
+            with anyio.move_on_after(seconds):
+                await self._event.wait()
+        if self._event.is_set():
+            self._event = anyio.Event()

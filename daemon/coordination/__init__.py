@@ -1,0 +1,1 @@
+"""Coordinators: who should own which shard. They suggest; the epoch decides."""
