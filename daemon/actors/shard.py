@@ -38,6 +38,8 @@ class ShardActor:
         self.scope = scope
         self.state = ShardState.STARTING
         self.reason = ""
+        self.parked_reason = ""
+        """Why it needs a person; kept when it is drained, forgotten when it is resumed."""
         self.finished = anyio.Event()
         self._runtime = runtime
         self._spec = spec
@@ -176,6 +178,8 @@ class ShardActor:
     def _signal(self, signal: Signal, reason: str = "") -> None:
         before, self.state = self.state, step(self.state, signal)
         self.reason = reason
+        if signal in {Signal.PARK, Signal.RESUME}:
+            self.parked_reason = reason
         if before is not self.state:
             epoch = 0 if self._incarnation is None else self._incarnation.epoch
             self._runtime.observer.see(ShardChanged(self.scope, before, self.state, reason, epoch))

@@ -75,6 +75,10 @@ class Supervisor:
         """Iterate every scope that was granted here: its state, and why."""
         return [(scope, actor.state, actor.reason) for scope, actor in sorted(self.actors.items())]
 
+    def parked(self) -> list[tuple[Scope, str]]:
+        """List the scopes that need a person, and why, even after they were drained."""
+        return [(scope, actor.parked_reason) for scope, actor in sorted(self.actors.items()) if actor.parked_reason]
+
     def resume(self, scope: Scope) -> bool:
         """Ask a parked or paused shard to go on; False when it is not run here."""
         actor = self.actors.get(scope)

@@ -1,0 +1,286 @@
+"""The composition root: settings in, a running daemon out.
+
+The one place that builds the real clock, stores, sources, coordinator and observers, and that reads signals. Everything
+it builds is handed down; nothing below reaches up.
+
+Invariants: a first SIGTERM or SIGINT drains within the grace period; a second one exits at once, which is safe, since a
+commit is whole or absent and the next owner reads which. Leaving drained is exit code 0.
+"""
+
+import os
+import random
+import signal
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import anyio
+
+from daemon.actors.runtime import EnginePolicy, Runtime
+from daemon.actors.supervisor import Supervisor
+from daemon.coordination.solo import SoloCoordinator
+from daemon.core.batcher import BatchPolicy
+from daemon.core.circuit import CircuitPolicy
+from daemon.core.generations import choose
+from daemon.core.identity import Generation, Scope
+from daemon.core.lifecycle import ShardState
+from daemon.core.projection import OnError, OnLate, ProjectionSpec
+from daemon.core.recovery import RetryPolicy
+from daemon.loading import load_projections
+from daemon.ports.clock import Clock
+from daemon.ports.observer import GenerationNotRun, Observer
+from daemon.ports.source import Source
+from daemon.ports.store import Store
+from daemon.settings import FileSourceSettings, Settings
+from daemon.sources.envelopes import CloudEvents, FieldMap
+from daemon.sources.file import FileSource
+from daemon.stores.sqlite import SqliteStore
+
+MARKER_BYTES = 128
+"""Memory of one id in a marker window, at most."""
+SECOND_SIGNAL_EXIT = 130
+_MIB = 1024 * 1024
+
+
+class SystemClock:
+    """The real clock: wall time, monotonic time, sleep and chance."""
+
+    def now(self) -> datetime:
+        """Return the wall-clock time, UTC."""
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        """Return seconds that never go back."""
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+        await anyio.sleep(seconds)
+
+    def draw(self) -> float:
+        """Return a random number in [0, 1)."""
+        return random.random()
+
+    def unique(self) -> str:
+        """Return a fresh UUID as text."""
+        return str(uuid.uuid4())
+
+
+@dataclass(slots=True)
+class Daemon:
+    """A daemon ready to run."""
+
+    runtime: Runtime
+    supervisor: Supervisor
+    grace_period: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """How a run ended: whether everything was drained in time, and the shards that need a person."""
+
+    drained: bool
+    parked: Sequence[tuple[Scope, str]] = ()
+
+
+def specs_of(settings: Settings) -> list[ProjectionSpec]:
+    """Load every projection and lay the settings' overrides over it. Raises ProjectionProblem naming all problems."""
+    return [_overridden(spec, settings) for spec in load_projections(settings.daemon.projections, settings.sources)]
+
+
+def _overridden(spec: ProjectionSpec, settings: Settings) -> ProjectionSpec:
+    own = settings.projections.get(spec.name)
+    effective = settings.for_projection(spec.name)
+    default = ProjectionSpec.__dataclass_fields__
+    changes: dict[str, object] = {}
+    if (own and own.marker_window_ids) or spec.marker_window == default["marker_window"].default:
+        changes["marker_window"] = effective.marker_window_ids
+    if (own and own.marker_retention_days) or spec.marker_retention == default["marker_retention"].default:
+        changes["marker_retention"] = timedelta(days=effective.marker_retention_days)
+    if (own and own.late) or spec.late is default["late"].default:
+        changes["late"] = OnLate(effective.late)
+    if effective.on_error is not None:
+        changes["on_error"] = OnError(effective.on_error)
+    return replace(spec, **changes)  # pyright: ignore[reportArgumentType]
+
+
+def policy_of(settings: Settings, names: Sequence[str]) -> EnginePolicy:
+    """Turn settings into the engine's policy."""
+    engine, retry, circuit = settings.engine, settings.engine.retry, settings.engine.circuit
+    batches: dict[str, BatchPolicy] = {}
+    for name in names:
+        effective = settings.for_projection(name)
+        batches[name] = BatchPolicy(effective.batch_max_events, engine.batch_max_bytes, effective.linger_ms / 1000)
+    return EnginePolicy(
+        batch=BatchPolicy(engine.batch_max_events, engine.batch_max_bytes, engine.linger_ms / 1000),
+        circuit=CircuitPolicy(circuit.max_dead_letters_in_a_row, circuit.window_events, circuit.max_dead_letter_share),
+        retry=RetryPolicy(
+            initial_backoff=retry.initial_backoff_ms / 1000,
+            max_backoff=retry.max_backoff_ms / 1000,
+            max_row_conflicts=retry.max_row_conflicts,
+            unknown_window=engine.commit_deadline_seconds,
+            max_restarts=retry.max_restarts,
+            restart_window=float(retry.restart_window_seconds),
+        ),
+        commit_deadline=engine.commit_deadline_seconds,
+        row_cache_rows=engine.row_cache_rows,
+        read_chunk_bytes=engine.read_chunk_bytes,
+        marker_memory_ids=engine.marker_memory_mib * _MIB // MARKER_BYTES,
+        require_version_bump=settings.daemon.require_version_bump,
+        per_projection=batches,
+    )
+
+
+def store_of(settings: Settings, *, read_only: bool = False) -> SqliteStore:
+    """Build the store, unopened."""
+    store = settings.store
+    return SqliteStore(
+        Path(store.path),
+        busy_timeout_ms=store.busy_timeout_ms,
+        wal_autocheckpoint_pages=store.wal_autocheckpoint_pages,
+        read_only=read_only,
+    )
+
+
+def sources_of(settings: Settings, clock: Clock) -> dict[str, Source]:
+    """Build every source, unopened."""
+    return {name: _source(name, source, clock) for name, source in settings.sources.items()}
+
+
+def _source(name: str, settings: FileSourceSettings, clock: Clock) -> Source:
+    fields = settings.fields
+    envelope = (
+        CloudEvents()
+        if fields is None
+        else FieldMap(
+            id=fields.id,
+            type=fields.type,
+            time=fields.time,
+            data=fields.data,
+            source=fields.source,
+            subject=fields.subject,
+        )
+    )
+    return FileSource(
+        name,
+        settings.paths,
+        envelope,
+        clock=clock,
+        poll_interval=settings.poll_interval_ms / 1000,
+        max_line_bytes=settings.max_line_bytes,
+        max_depth=settings.max_depth,
+        follow_rotation=settings.follow_rotation,
+    )
+
+
+async def generations_of(
+    store: Store, specs: Sequence[ProjectionSpec], observer: Observer
+) -> dict[Generation, ProjectionSpec]:
+    """Choose the generations that run here; make a projection's very first one."""
+    chosen: dict[Generation, ProjectionSpec] = {}
+    for name in sorted({spec.name for spec in specs}):
+        codes = {spec.version: spec for spec in specs if spec.name == name}
+        records = list(await store.generations(name))
+        choice = choose(records, codes)
+        if choice.create is not None:
+            first = codes[choice.create]
+            await store.create_generation(Generation(name, 1), first.version, live=True, indexes=first.indexes)
+            records = list(await store.generations(name))
+            choice = choose(records, codes)
+        for record in choice.run:
+            chosen[record.generation] = codes[record.version]
+        for record in choice.without_code:
+            observer.see(GenerationNotRun(record.generation, f"no code here for version {record.version}"))
+        for version in choice.waiting:
+            waiting = Generation(name, len(records) + 1)
+            observer.see(GenerationNotRun(waiting, f"version {version} waits for a rebuild to be started"))
+    return chosen
+
+
+async def build(settings: Settings, store: Store, clock: Clock, observer: Observer) -> Daemon:
+    """Put a daemon together around an open store."""
+    specs = specs_of(settings)
+    generations = await generations_of(store, specs, observer)
+    sources = sources_of(settings, clock)
+    runtime = Runtime(
+        store=store,
+        sources=sources,
+        specs=generations,
+        clock=clock,
+        observer=observer,
+        policy=policy_of(settings, [spec.name for spec in specs]),
+        starts={name: source.start for name, source in settings.sources.items()},
+    )
+    follows: Mapping[Generation, Sequence[str]] = {gen: spec.sources for gen, spec in generations.items()}
+    supervisor = Supervisor(runtime, SoloCoordinator(follows, sources, clock))
+    return Daemon(runtime, supervisor, float(settings.daemon.grace_period_seconds))
+
+
+async def run(settings: Settings, observer: Observer, *, once: bool = False, resume: Sequence[str] = ()) -> RunResult:
+    """Run until a signal, or with `once` until everything the logs hold now is settled.
+
+    `resume` names parked or paused scopes (their labels, or `all`) to go on with. Raises ProjectiondError for what an
+    operator must mend before it can start.
+    """
+    clock = SystemClock()
+    store = store_of(settings)
+    await store.open()
+    try:
+        daemon = await build(settings, store, clock, observer)
+        return await serve(daemon, once=once, resume=resume)
+    finally:
+        with anyio.CancelScope(shield=True):
+            await store.aclose()
+
+
+async def serve(daemon: Daemon, *, once: bool = False, resume: Sequence[str] = ()) -> RunResult:
+    """Run the supervisor until it is asked to stop."""
+    supervisor = daemon.supervisor
+    drained = True
+
+    async def stop() -> None:
+        nonlocal drained
+        drained = await supervisor.drain(daemon.grace_period)
+        if not drained:
+            tasks.cancel_scope.cancel()
+
+    async def on_signals() -> None:
+        stopping = False
+        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async for _ in signals:
+                if stopping:
+                    os._exit(SECOND_SIGNAL_EXIT)
+                stopping = True
+                tasks.start_soon(stop)
+
+    async def until_caught_up() -> None:
+        await supervisor.caught_up()
+        await stop()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(on_signals)
+        if resume:
+            tasks.start_soon(_resume, supervisor, resume)
+        if once:
+            tasks.start_soon(until_caught_up)
+        await supervisor.run()
+        tasks.cancel_scope.cancel()
+    for source in daemon.runtime.sources.values():
+        await source.aclose()
+    return RunResult(drained, supervisor.parked())
+
+
+async def _resume(supervisor: Supervisor, labels: Sequence[str]) -> None:
+    """Resume the named shards as they turn up."""
+    wanted = set(labels)
+    while True:
+        for scope, state, _ in supervisor.states():
+            if state in {ShardState.PARKED, ShardState.PAUSED} and wanted & {scope.label, "all"}:
+                supervisor.resume(scope)
+                wanted.discard(scope.label)
+        if not wanted - {"all"} and "all" not in wanted:
+            return
+        await anyio.sleep(0.1)

@@ -1,0 +1,168 @@
+"""Observers: facts turned into log records, and one observer that fans out to several.
+
+Must not know how records are rendered (`daemon.telemetry.logs`) or what actors do. Owns the level of each fact: what a
+person must act on is a warning or an error, a settled commit is debug.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from daemon.core.identity import Scope
+from daemon.core.lifecycle import ShardState
+from daemon.core.positions import position_text
+from daemon.ports.observer import (
+    BatchCommitted,
+    CodeChanged,
+    CommitDelayed,
+    EventsDeadLettered,
+    Fact,
+    GenerationNotRun,
+    KeysParked,
+    Observer,
+    PayloadConflict,
+    RowShared,
+    ShardChanged,
+    ShardRestarted,
+)
+from daemon.telemetry.logs import Logger
+
+
+class FanOut:
+    """Tells several observers; one that fails is told no more, and the work goes on."""
+
+    def __init__(self, observers: Sequence[Observer]) -> None:
+        """Tell `observers`, in order."""
+        self._observers = list(observers)
+
+    def see(self, fact: Fact) -> None:
+        """Pass a fact on."""
+        for observer in list(self._observers):
+            try:
+                observer.see(fact)
+            except Exception:  # noqa: BLE001 - observing never fails a shard
+                self._observers.remove(observer)
+
+
+class LogObserver:
+    """Writes facts to a logger."""
+
+    def __init__(self, logger: Logger) -> None:
+        """Write to `logger`."""
+        self._logger = logger
+
+    def see(self, fact: Fact) -> None:
+        """Write a fact as one record."""
+        _WRITERS[type(fact)](self._logger, fact)
+
+
+def _scope(scope: Scope) -> dict[str, Any]:
+    return {
+        "projection": scope.projection,
+        "generation": scope.generation,
+        "source": scope.source,
+        "shard": scope.shard,
+    }
+
+
+_STATE_LEVELS = {
+    ShardState.PARKED: "error",
+    ShardState.RETRYING: "warning",
+    ShardState.FENCED: "warning",
+    ShardState.PAUSED: "warning",
+}
+
+
+def _shard_changed(logger: Logger, fact: ShardChanged) -> None:
+    fields = _scope(fact.scope) | {"before": fact.before, "state": fact.after, "epoch": fact.epoch}
+    if fact.reason:
+        fields["reason"] = fact.reason
+    if fact.report:
+        logger.error("a bug parked the shard, please report it", **fields, report=fact.report)
+        return
+    level = _STATE_LEVELS.get(fact.after, "info")
+    getattr(logger, level)("shard changed state", **fields)
+
+
+def _batch_committed(logger: Logger, fact: BatchCommitted) -> None:
+    logger.debug(
+        "committed",
+        **_scope(fact.scope),
+        epoch=fact.epoch,
+        position=position_text(fact.position),
+        actions=fact.actions,
+        seconds=round(fact.seconds, 6),
+        **fact.counts,
+    )
+
+
+def _commit_delayed(logger: Logger, fact: CommitDelayed) -> None:
+    logger.warning(
+        "commit not settled yet",
+        **_scope(fact.scope),
+        outcome=fact.outcome,
+        reason=fact.detail,
+        attempt=fact.attempt,
+        wait_seconds=round(fact.wait, 3),
+    )
+
+
+def _dead_lettered(logger: Logger, fact: EventsDeadLettered) -> None:
+    logger.warning("events dead-lettered", **_scope(fact.scope), **{f"reason {k}": n for k, n in fact.reasons.items()})
+
+
+def _payload_conflict(logger: Logger, fact: PayloadConflict) -> None:
+    logger.error("an id came again with another payload", **_scope(fact.scope), events=fact.count)
+
+
+def _row_shared(logger: Logger, fact: RowShared) -> None:
+    logger.error(
+        "rows of another shard were written here; share rows by add() or a version vector only",
+        **_scope(fact.scope),
+        rows=fact.count,
+    )
+
+
+def _keys_parked(logger: Logger, fact: KeysParked) -> None:
+    logger.warning("keys parked", **_scope(fact.scope), count=fact.count)
+
+
+def _restarted(logger: Logger, fact: ShardRestarted) -> None:
+    logger.warning(
+        "shard restarts",
+        **_scope(fact.scope),
+        reason=fact.error,
+        attempt=fact.restarts,
+        wait_seconds=round(fact.wait, 3),
+    )
+
+
+def _not_run(logger: Logger, fact: GenerationNotRun) -> None:
+    logger.warning(
+        "generation not run here",
+        projection=fact.generation.projection,
+        generation=fact.generation.number,
+        reason=fact.reason,
+    )
+
+
+def _code_changed(logger: Logger, fact: CodeChanged) -> None:
+    logger.warning(
+        "the handlers' code changed under the same version",
+        **_scope(fact.scope),
+        before=fact.before[:12],
+        after=fact.after[:12],
+    )
+
+
+_WRITERS: dict[type, Callable[[Logger, Any], None]] = {
+    ShardChanged: _shard_changed,
+    BatchCommitted: _batch_committed,
+    CommitDelayed: _commit_delayed,
+    EventsDeadLettered: _dead_lettered,
+    PayloadConflict: _payload_conflict,
+    RowShared: _row_shared,
+    KeysParked: _keys_parked,
+    ShardRestarted: _restarted,
+    GenerationNotRun: _not_run,
+    CodeChanged: _code_changed,
+}
