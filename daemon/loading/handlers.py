@@ -106,10 +106,10 @@ def _well_formed(method: Method, collector: Collector, parameters: tuple[str, ..
     remedy = form.format(name=method.name)
     before = len(collector.problems)
     what = "handler" if len(parameters) == _PAIR else "upcaster"
-    static = what == "upcaster" and type(method.static) is staticmethod
-    if not static and not inspect.isfunction(method.static):
-        kind = type(method.static).__name__
-        collector.add(f"{what} {method.name!r} is a {kind}, not a method", remedy, method.line or None)
+    kind = type(method.static)
+    static = what == "upcaster" and kind is staticmethod
+    if not static and kind is not FunctionType:
+        collector.add(f"{what} {method.name!r} is a {kind.__name__}, not a method", remedy, method.line or None)
         return False
     function = inspect.unwrap(method.bound)
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
