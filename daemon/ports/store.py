@@ -16,6 +16,7 @@ from daemon.core.checkpoint import Checkpoint
 from daemon.core.commit import Commit, DeadLetter, Limits, Outcome, ParkedEvent
 from daemon.core.generations import GenerationRecord
 from daemon.core.identity import Generation, RowKey, Scope
+from daemon.core.projection import Index
 from daemon.core.rows import Effect, StoredRow
 from daemon.core.window import StoredSegment
 
@@ -40,10 +41,12 @@ class Store(Protocol):
         """List a projection's generations, oldest first."""
         ...
 
-    async def create_generation(self, generation: Generation, version: int, *, live: bool) -> GenerationRecord:
-        """Make a generation's rows table and its record; idempotent. The pointer names it when `live`.
+    async def create_generation(
+        self, generation: Generation, version: int, *, live: bool, indexes: Sequence[Index] = ()
+    ) -> GenerationRecord:
+        """Make a generation's rows table with its secondary `indexes`, and its record; idempotent.
 
-        Returns what stands: another version where a replica was faster.
+        The pointer names it when `live`. Returns what stands: another version where a replica was faster.
         """
         ...
 

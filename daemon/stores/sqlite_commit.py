@@ -1,0 +1,243 @@
+"""One commit as SQL: the checkpoint's condition first, then markers, rows, and what only is added.
+
+Runs inside a savepoint that its caller opens and, on `Undo`, rolls back. Must not know threads, transactions or files.
+
+Invariants: the optimistic path writes with the conditions inside the statements and compares counts; only when a count
+is off, and after everything was rolled back, does it ask which item it was, so that the answer names all of them. A
+marker or row whose time has come but that was not removed yet still exists.
+"""
+
+import sqlite3
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, cast
+
+from daemon.core.checkpoint import Checkpoint
+from daemon.core.commit import Commit, Committed, Duplicate, Fenced, Outcome, Rejected, RowMoved
+from daemon.core.errors import EventProblem
+from daemon.core.identity import RowKey, Scope
+from daemon.core.rows import ABSENT, Expectation, RowWrite, WriteKind
+from daemon.core.values import add_exact
+from daemon.stores.sqlite_codec import (
+    DEAD_LETTER_COLUMNS,
+    EFFECT_COLUMNS,
+    PARKED_COLUMNS,
+    Params,
+    checkpoint_of,
+    checkpoint_params,
+    dead_letter_params,
+    effect_params,
+    find_many,
+    insert_many,
+    parked_params,
+    text_of,
+)
+from daemon.stores.sqlite_schema import CHECKPOINT_COLUMNS, SCOPE_COLUMNS, Tables, quoted
+from daemon.wire.exact_json import loads_row
+
+_COMMITTED = Committed()
+_SCOPE_IS = " AND ".join(f"{name} = ?" for name in SCOPE_COLUMNS)
+
+
+class Undo(Exception):
+    """Roll back this job, then answer with what `diagnose` finds."""
+
+    def __init__(self, diagnose: Callable[[sqlite3.Connection], Outcome]) -> None:
+        """Keep how to tell what was in the way."""
+        super().__init__()
+        self.diagnose = diagnose
+
+
+class Committing:
+    """The statements of commits, for one prefix."""
+
+    def __init__(self, tables: Tables) -> None:
+        """Build each statement once, so that the driver's cache of prepared ones finds it."""
+        self._tables = tables
+        assignments = ", ".join(f"{name} = ?" for name in CHECKPOINT_COLUMNS)
+        self._advance = (
+            f"UPDATE {tables.checkpoints} SET {assignments} WHERE {_SCOPE_IS} AND epoch = ? AND commit_seq = ?"
+        )
+        columns = ", ".join((*SCOPE_COLUMNS, *CHECKPOINT_COLUMNS))
+        marks = ", ".join("?" * (len(SCOPE_COLUMNS) + len(CHECKPOINT_COLUMNS)))
+        self._begin = f"INSERT INTO {tables.checkpoints} ({columns}) VALUES ({marks})"
+        self._read = f"SELECT {', '.join(CHECKPOINT_COLUMNS)} FROM {tables.checkpoints} WHERE {_SCOPE_IS}"
+        scope = ", ".join(SCOPE_COLUMNS)
+        self._dead_letter = f"INSERT OR IGNORE INTO {tables.dead_letters} ({scope}, {DEAD_LETTER_COLUMNS})"
+        self._parked = f"INSERT OR IGNORE INTO {tables.parked} ({scope}, {PARKED_COLUMNS})"
+        self._effect = f"INSERT OR IGNORE INTO {tables.effects} (projection, generation, {EFFECT_COLUMNS})"
+        self._marker = f"INSERT OR IGNORE INTO {tables.markers} (generation, event_id, digest, expires_at)"
+        self._marked = f"SELECT event_id, digest FROM {tables.markers} WHERE generation = ? AND event_id"
+        self._segment = f"INSERT OR REPLACE INTO {tables.segments} ({scope}, number, entries, commit_seq)"
+        self._drop_segments = f"DELETE FROM {tables.segments} WHERE {_SCOPE_IS} AND number < ?"
+
+    def checkpoint(self, connection: sqlite3.Connection, scope: Scope) -> Checkpoint | None:
+        """Read one checkpoint."""
+        row = connection.execute(self._read, scope).fetchone()
+        return None if row is None else checkpoint_of(row)
+
+    def take(self, connection: sqlite3.Connection, scope: Scope, owner: str, initial: Checkpoint) -> Checkpoint:
+        """Raise the epoch in the name of `owner`; once per owner."""
+        stands = self.checkpoint(connection, scope)
+        if stands is not None and stands.owner == owner:
+            return stands
+        if stands is None:
+            taken = initial.taken(owner)
+            connection.execute(self._begin, (*scope, *checkpoint_params(taken)))
+        else:
+            taken = stands.taken(owner)
+            connection.execute(self._advance, (*checkpoint_params(taken), *scope, *stands.fence))
+        return taken
+
+    def apply(self, connection: sqlite3.Connection, commit: Commit) -> Outcome:
+        """Write a commit. Raises Undo where something stands in its way."""
+        scope = commit.scope
+        advanced = connection.execute(self._advance, (*checkpoint_params(commit.checkpoint), *scope, *commit.fence))
+        if advanced.rowcount != 1:
+            raise Undo(lambda again: self._fenced(again, commit))
+        if commit.markers:
+            label, expires_at = scope.of.label, commit.markers_expire_at
+            params = [(label, event_id, digest, expires_at) for event_id, digest in commit.markers]
+            if insert_many(connection, self._marker, params) != len(params):
+                raise Undo(lambda again: self._duplicate(again, commit))
+        if commit.rows or commit.checks:
+            _write_rows(connection, commit)
+        if commit.segment is not None:
+            segment = commit.segment
+            params = [(*scope, segment.number, segment.entries, commit.checkpoint.commit_seq)]
+            insert_many(connection, self._segment, params)
+            if segment.drop_below > 0:
+                connection.execute(self._drop_segments, (*scope, segment.drop_below))
+        if commit.dead_letters:
+            insert_many(connection, self._dead_letter, dead_letter_params(scope, commit.dead_letters))
+        if commit.parked:
+            insert_many(connection, self._parked, parked_params(scope, commit.parked))
+        if commit.effects:
+            insert_many(connection, self._effect, effect_params(scope, commit.effects))
+        return _COMMITTED
+
+    def _fenced(self, connection: sqlite3.Connection, commit: Commit) -> Outcome:
+        stands = self.checkpoint(connection, commit.scope)
+        if stands is not None and stands.commit_id == commit.commit_id:
+            return _COMMITTED
+        return Fenced(stands)
+
+    def _duplicate(self, connection: sqlite3.Connection, commit: Commit) -> Outcome:
+        existing = self.markers(connection, commit.scope.of.label, [marker.event_id for marker in commit.markers])
+        if existing:
+            return Duplicate(existing)
+        return Rejected("one commit marks the same event id twice; drop the second event before folding")
+
+    def markers(self, connection: sqlite3.Connection, label: str, event_ids: Sequence[str]) -> dict[str, bytes]:
+        """Return the payload digests of those ids that are marked in the generation called `label`."""
+        return dict(find_many(connection, self._marked, (label,), event_ids))
+
+
+# ---------------------------------------------------------------------------------------------------------- rows
+
+
+def _write_rows(connection: sqlite3.Connection, commit: Commit) -> None:
+    """Write all rows under their conditions. Raises Undo where any moved."""
+    table = quoted(commit.scope.of.label)
+    made: list[Params] = []
+    changed: list[Params] = []
+    gone: list[Params] = []
+    added: list[RowWrite] = []
+    expected = {check.key: check.expect for check in commit.checks}
+    for write in commit.rows:
+        if write.kind is WriteKind.ADD:
+            added.append(write)
+            continue
+        (view, key), expect = write.key, write.expect or ABSENT
+        if write.kind is WriteKind.DELETE:
+            if expect == ABSENT:
+                expected[write.key] = ABSENT
+            else:
+                gone.append((key, view, *expect))
+            continue
+        attributes = None if write.attributes is None else text_of(write.attributes)
+        sequences = text_of(write.sequences) if write.sequences else None
+        if expect == ABSENT:
+            made.append((key, view, attributes, 1, write.source, sequences, write.expires_at))
+        else:
+            columns = (attributes, expect.version + 1, write.source, sequences, write.expires_at)
+            changed.append((*columns, key, view, *expect))
+    if expected and moved_rows(connection, table, expected):
+        raise Undo(lambda again: _moved(again, table, commit))
+    head = f"INSERT OR IGNORE INTO {table} (key, view, attributes, v, src, seq, expires)"
+    update = f"UPDATE {table} SET attributes = ?, v = ?, src = ?, seq = ?, expires = ? WHERE {_ROW_IS} AND {_STANDS}"
+    delete = f"DELETE FROM {table} WHERE {_ROW_IS} AND {_STANDS}"
+    if (
+        insert_many(connection, head, made) != len(made)
+        or _run_many(connection, update, changed) != len(changed)
+        or _run_many(connection, delete, gone) != len(gone)
+    ):
+        raise Undo(lambda again: _moved(again, table, commit))
+    if added:
+        _add(connection, table, added)
+
+
+_ROW_IS = "key = ? AND view = ?"
+_STANDS = "v = ? AND src = ?"
+
+
+def _run_many(connection: sqlite3.Connection, statement: str, params: Sequence[Params]) -> int:
+    return connection.executemany(statement, params).rowcount if params else 0
+
+
+def _moved(connection: sqlite3.Connection, table: str, commit: Commit) -> Outcome:
+    expected: dict[RowKey, Expectation] = {check.key: check.expect for check in commit.checks}
+    expected.update({write.key: write.expect or ABSENT for write in commit.rows if write.kind is not WriteKind.ADD})
+    moved = moved_rows(connection, table, expected)
+    if moved:
+        return RowMoved(moved)
+    return Rejected("one commit writes the same row twice, or a row with a missing value; report this")
+
+
+def moved_rows(connection: sqlite3.Connection, table: str, expected: Mapping[RowKey, Expectation]) -> frozenset[RowKey]:
+    """Return the rows that are not what was expected of them."""
+    found = {
+        RowKey(view, key): Expectation(version, source)
+        for view, keys in by_view(expected).items()
+        for key, version, source in find_many(
+            connection, f"SELECT key, v, src FROM {table} WHERE view = ? AND key", (view,), keys
+        )
+    }
+    return frozenset(key for key, expect in expected.items() if found.get(key, ABSENT) != expect)
+
+
+def by_view(keys: Iterable[RowKey]) -> dict[str, list[str]]:
+    """Group row keys by view: one lookup finds many keys of one view."""
+    groups: dict[str, list[str]] = {}
+    for view, key in keys:
+        groups.setdefault(view, []).append(key)
+    return groups
+
+
+def _add(connection: sqlite3.Connection, table: str, writes: Sequence[RowWrite]) -> None:
+    """Add amounts onto whatever is there, exactly: read, add, write, under the transaction's lock."""
+    found: dict[tuple[str, str], tuple[str | None, int]] = {
+        (view, key): (attributes, version)
+        for view, keys in by_view(write.key for write in writes).items()
+        for key, attributes, version in find_many(
+            connection, f"SELECT key, attributes, v FROM {table} WHERE view = ? AND key", (view,), keys
+        )
+    }
+    made: list[Params] = []
+    changed: list[Params] = []
+    for write in writes:
+        attributes, version = found.get(write.key, (None, 0))
+        total = {} if attributes is None else cast("dict[str, Any]", loads_row(attributes))
+        try:
+            for name, amount in (write.attributes or {}).items():
+                total[name] = add_exact(total.get(name), amount, name)
+        except EventProblem as problem:
+            rejected = Rejected(f"row {write.key.view}/{write.key.key:.80}: {problem}")
+            raise Undo(lambda _, rejected=rejected: rejected) from problem
+        view, key = write.key
+        if version:
+            changed.append((text_of(total), version + 1, write.source, write.expires_at, key, view))
+        else:
+            made.append((key, view, text_of(total), 1, write.source, None, write.expires_at))
+    insert_many(connection, f"INSERT INTO {table} (key, view, attributes, v, src, seq, expires)", made)
+    update = f"UPDATE {table} SET attributes = ?, v = ?, src = ?, expires = ? WHERE {_ROW_IS}"
+    _run_many(connection, update, changed)

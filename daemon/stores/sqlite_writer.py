@@ -1,0 +1,218 @@
+"""The two threads behind a SQLite store: one that writes, in groups that share a transaction, and one that reads.
+
+Owns threads, connections and transactions. Must not know tables or what a job does.
+
+Invariants: jobs wait in order; a job either runs whole inside its savepoint or leaves no trace; no job of a group is
+answered before the group's COMMIT returned, so what is answered survives a power cut (synchronous = FULL), and many
+shards share one fsync. When a group fails as a whole, each of its jobs runs once more alone.
+"""
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any
+
+import anyio.to_thread
+
+from daemon.core.errors import StoreProblem, StoreUnavailable
+from daemon.stores.sqlite_commit import Undo
+from daemon.stores.sqlite_errors import failed_commit, item_error, problem_of
+
+type Work = Callable[[sqlite3.Connection], Any]
+
+QUEUE_LIMIT = 1_024
+"""Jobs that may wait for one thread; further callers wait before they are queued."""
+GROUP_LIMIT = 256
+"""Jobs in one transaction: bounds how long the first of them waits."""
+
+
+@dataclass(slots=True)
+class _Job:
+    work: Work
+    answer: "asyncio.Future[Any]"
+    loop: asyncio.AbstractEventLoop
+    result: Any = None
+    error: Exception | None = None
+
+
+class WorkerThread:
+    """One thread with one connection. `connect` and every job run on it, callers await from one event loop."""
+
+    def __init__(self, name: str, path: Path, busy_timeout_ms: int, connect: Callable[[], sqlite3.Connection]) -> None:
+        """Prepare; nothing runs before `start`."""
+        self._path = path
+        self._busy_timeout_ms = busy_timeout_ms
+        self._connect = connect
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._room = asyncio.Semaphore(QUEUE_LIMIT)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._opened = threading.Event()
+        self._failure: Exception | None = None
+        self._closed = False
+
+    async def start(self) -> None:
+        """Open the connection. Raises StoreProblem."""
+        self._thread.start()
+        await anyio.to_thread.run_sync(self._opened.wait)
+        if self._failure is not None:
+            self._closed = True
+            raise self._failure
+
+    async def call(self, work: Work) -> Any:
+        """Run a job on the thread and return its result. Raises StoreProblem, or what the job raised."""
+        if self._closed:
+            raise StoreUnavailable(f"{self._path}: the store is closed; open it first")
+        loop = asyncio.get_running_loop()
+        async with self._room:
+            job = _Job(work, loop.create_future(), loop)
+            self._jobs.put(job)
+            return await job.answer
+
+    async def aclose(self) -> None:
+        """Finish the jobs that wait, then close the connection."""
+        if not self._closed:
+            self._closed = True
+            self._jobs.put(None)
+        if self._thread.ident is not None:
+            await anyio.to_thread.run_sync(self._thread.join)
+
+    def _run(self) -> None:
+        try:
+            connection = self._connect()
+        except sqlite3.Error as error:
+            self._failure = problem_of(error, self._path, self._busy_timeout_ms)
+            return
+        except Exception as error:  # noqa: BLE001 - handed to the caller of start, who raises it
+            self._failure = error
+            return
+        finally:
+            self._opened.set()
+        try:
+            while jobs := self._next_jobs():
+                self._perform(connection, jobs)
+                _settle(jobs)
+        finally:
+            connection.close()
+
+    def _next_jobs(self) -> list[_Job]:
+        """Return the next jobs to run together; none when the thread should end."""
+        first = self._jobs.get()
+        return [] if first is None else [first]
+
+    def _perform(self, connection: sqlite3.Connection, jobs: Sequence[_Job]) -> None:
+        raise NotImplementedError
+
+
+class ReaderThread(WorkerThread):
+    """Runs each job in a read transaction of its own: all that it reads is of one moment."""
+
+    def _perform(self, connection: sqlite3.Connection, jobs: Sequence[_Job]) -> None:
+        for job in jobs:
+            try:
+                connection.execute("BEGIN")
+                job.result = job.work(connection)
+            except sqlite3.Error as error:
+                job.error = problem_of(error, self._path, self._busy_timeout_ms)
+            except Exception as error:  # noqa: BLE001 - handed to the job's caller, who raises it
+                job.error = error
+            finally:
+                _roll_back(connection)
+
+
+class WriterThread(WorkerThread):
+    """Runs all waiting jobs in one transaction, each in a savepoint of its own."""
+
+    _ends = False
+
+    def _next_jobs(self) -> list[_Job]:
+        if self._ends:
+            return []
+        jobs = super()._next_jobs()
+        while jobs and len(jobs) < GROUP_LIMIT:
+            try:
+                job = self._jobs.get_nowait()
+            except Empty:
+                break
+            if job is None:
+                self._ends = True
+                break
+            jobs.append(job)
+        return jobs
+
+    def _perform(self, connection: sqlite3.Connection, jobs: Sequence[_Job]) -> None:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error as error:
+            _fail(jobs, problem_of(error, self._path, self._busy_timeout_ms))
+            return
+        try:
+            for job in jobs:
+                _run_in_savepoint(connection, job)
+        except sqlite3.Error as error:
+            _roll_back(connection)
+            if len(jobs) > 1:
+                for job in jobs:
+                    self._perform(connection, [job])
+            else:
+                _fail(jobs, problem_of(error, self._path, self._busy_timeout_ms))
+            return
+        try:
+            connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            _roll_back(connection)
+            _fail(jobs, failed_commit(error, self._path, self._busy_timeout_ms))
+
+
+def _run_in_savepoint(connection: sqlite3.Connection, job: _Job) -> None:
+    """Run a job whole, or undo it. Raises sqlite3.Error where the whole transaction is lost."""
+    job.result = job.error = None
+    connection.execute("SAVEPOINT job")
+    try:
+        job.result = job.work(connection)
+    except Undo as undo:
+        connection.execute("ROLLBACK TO job")
+        job.result = undo.diagnose(connection)
+    except Exception as error:
+        mapped = error if isinstance(error, StoreProblem) else item_error(error)
+        if mapped is None and isinstance(error, sqlite3.Error):
+            raise
+        connection.execute("ROLLBACK TO job")
+        job.error = mapped or error
+    connection.execute("RELEASE job")
+
+
+def _roll_back(connection: sqlite3.Connection) -> None:
+    """End the transaction without trace; SQLite has already done so after some errors."""
+    if connection.in_transaction:
+        try:
+            connection.execute("ROLLBACK")
+        except sqlite3.Error:
+            if connection.in_transaction:
+                raise
+
+
+def _fail(jobs: Sequence[_Job], error: Exception) -> None:
+    for job in jobs:
+        job.error = type(error)(*error.args)  # each caller raises its own, with its own traceback
+
+
+def _settle(jobs: Sequence[_Job]) -> None:
+    """Answer jobs on their event loop; one wake-up for all of a loop."""
+    try:
+        jobs[0].loop.call_soon_threadsafe(_answer, jobs)
+    except RuntimeError:
+        return  # the event loop is gone, and with it whoever waited
+
+
+def _answer(jobs: Sequence[_Job]) -> None:
+    for job in jobs:
+        if job.answer.done():
+            continue
+        if job.error is None:
+            job.answer.set_result(job.result)
+        else:
+            job.answer.set_exception(job.error)
