@@ -29,15 +29,23 @@ _SORT = orjson.OPT_SORT_KEYS
 _SHOWN_DIGITS = 40
 _WIDE = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[InvalidOperation])
 _SMALL_ADJUSTED = 19
+_PLUS = 0x2B
 _BYTES_MARK = b'"_bytes"'
 
-# orjson writes a float with a point, an exponent's sign, or both; the three finds cost less than any one pattern.
-_FRACTION_IN_DUMP = re.compile(rb'(?:":|[\[,]|^)-?[0-9]+(?:\.|e[+-])').search
+# In orjson's own compact dump a fraction ends at a comma, a bracket or the end of the text. Both patterns begin with a
+# literal, which is found at the speed of memchr; one that begins with a digit costs as much as parsing.
+_POINT_IN_DUMP = re.compile(rb"\.[0-9]+(?:e[+-]?[0-9]+)?(?:[,\]}]|\Z)").search
+_EXPONENT_IN_DUMP = re.compile(rb"e[+-][0-9]+(?:[,\]}]|\Z)").search
 # In text of any origin: a fraction, an exponent, or an integer so long that orjson may have made it a float.
 _INEXACT_IN_TEXT = re.compile(rb"(?:[\[,:]|^)\s*-?[0-9]+(?:[.eE]|(?<=[0-9]{19}))").search
+_LONG_INTEGER = re.compile(rb"[0-9]{19}").search
 # Strings first, so that a bracket inside one does not count. Possessive and closed by the end of the text: linear on
 # any input.
 _TOKENS = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|([\[{])|[\]}]', re.DOTALL).finditer
+
+
+if orjson.dumps([1e16, 1e-7]) != b"[1e+16,1e-7]":  # pragma: no cover - a guard against another orjson
+    raise ImportError(f"orjson {orjson.__version__} writes exponents in another form; install the locked version")
 
 
 class _NotANumberError(ValueError):
@@ -67,7 +75,7 @@ def loads_exact(raw: bytes) -> Any:
     Raises EventProblem (`integer-too-large`, `not-a-number`).
     """
     try:
-        return _EVENT_DECODER.decode(raw.decode())
+        return (_EVENT_DECODER if _LONG_INTEGER(raw) else _SHORT_DECODER).decode(raw.decode())
     except InvalidOperation:
         raise _out_of_range() from None
 
@@ -85,9 +93,9 @@ def loads_row(raw: bytes | str) -> Any:
 
 def may_hold_fractions(dump: bytes) -> bool:
     """Tell whether orjson's own dump of a value may hold a float; a few strings look alike, no float is missed."""
-    if dump.find(b".") < 0 and dump.find(b"e+") < 0 and dump.find(b"e-") < 0:
-        return False
-    return _FRACTION_IN_DUMP(dump) is not None
+    if dump.find(b".") >= 0 and _POINT_IN_DUMP(dump):
+        return True
+    return (_PLUS in dump or dump.find(b"e-") >= 0) and _EXPONENT_IN_DUMP(dump) is not None
 
 
 def check_depth(raw: bytes, max_depth: int) -> None:
@@ -159,6 +167,8 @@ def _row_constant(name: str) -> NoReturn:
 
 
 _EVENT_DECODER = json.JSONDecoder(parse_float=Decimal, parse_int=_bounded_integer, parse_constant=_refused_constant)
+# Without a Python function for each integer, for a text in which none is long enough to be too large.
+_SHORT_DECODER = json.JSONDecoder(parse_float=Decimal, parse_constant=_refused_constant)
 _ROW_DECODER = json.JSONDecoder(parse_float=Decimal, parse_constant=_row_constant)
 
 
@@ -211,11 +221,14 @@ def canonical_number(value: object) -> int | orjson.Fragment | dict[str, str]:
     if not value.is_finite():
         raise ValueError(f"{value} is no JSON number; store a finite number or None")
     short = value.normalize(_WIDE)
+    text = str(short)
+    if "." in text and "E" not in text:
+        return orjson.Fragment(text)
     if cast("int", short.as_tuple().exponent) >= 0 and short.adjusted() <= _SMALL_ADJUSTED:
         whole = int(short)
         if LEAST_INTEGER <= whole <= GREATEST_INTEGER:
             return whole
-    return orjson.Fragment(str(short))
+    return orjson.Fragment(text)
 
 
 def _fragment(value: object) -> orjson.Fragment | dict[str, str]:
@@ -248,11 +261,13 @@ def _plain(value: object, *, escape: bool = False) -> Any:
     return value
 
 
-def _with_bytes(value: Any) -> Any:
-    kind = cast("type", type(value))
-    if kind is dict:
-        if value.keys() == {BYTES_NAME}:
-            inner = value[BYTES_NAME]
-            return b64decode(inner) if type(inner) is str else {BYTES_NAME: _with_bytes(inner[0])}
-        return {name: _with_bytes(item) for name, item in value.items()}
-    return [_with_bytes(item) for item in value] if kind is list else value
+def _with_bytes(value: object) -> Any:
+    if type(value) is list:
+        return [_with_bytes(item) for item in cast("list[object]", value)]
+    if type(value) is not dict:
+        return value
+    entries = cast("dict[str, Any]", value)
+    if entries.keys() != {BYTES_NAME}:
+        return {name: _with_bytes(item) for name, item in entries.items()}
+    inner = entries[BYTES_NAME]
+    return b64decode(inner) if type(inner) is str else {BYTES_NAME: _with_bytes(inner[0])}

@@ -50,6 +50,7 @@ def test_equal_payloads_have_equal_canonical_bytes(value: object):
         (b"15e-1", b"1.5"),
         (b"1.0", b"1"),
         (b"1e3", b"1000"),
+        (b"1.5e3", b"1500"),
         (b"-0.0", b"0"),
         (b"1e22", b"10000000000000000000000.0"),
         (b'{"b":1,"a":2.10}', b'{"a":2.1,"b":1}'),

@@ -1,0 +1,1 @@
+"""Sources: adapters that read event logs, and the envelopes in which logs hold events."""
