@@ -80,11 +80,11 @@ class Batcher:
     def take(self, max_events: int | None = None) -> Chunk:
         """Remove and return the next batch.
 
-        At most `max_events` records (default: the policy's) and the policy's bytes.
+        At most `max_events` records (default: the policy's; one at least) and the policy's bytes.
 
         A lone record always fits. Raises IndexError when nothing waits.
         """
-        room = self.policy.max_events if max_events is None else min(max_events, self.policy.max_events)
+        room = max(1, self.policy.max_events if max_events is None else min(max_events, self.policy.max_events))
         room_bytes = self.policy.max_bytes
         head = self._waiting[0].chunk
         taken = Chunk([], head.through, head.arrived)
@@ -100,7 +100,7 @@ class Batcher:
             room -= count
             if count < size:
                 part.start += count
-                if taken.records:
+                if count:
                     taken.through = taken.records[-1].position
                 break
             taken.through, taken.at_end, taken.ends_shard = chunk.through, chunk.at_end, chunk.ends_shard

@@ -4,7 +4,8 @@ Owns the judgement by position, by marker (ids within a shard, or ids anywhere) 
 needs the entity's row and is made by the fold with `judge_sequence`.
 
 Invariants: a verdict is a value, never an exception. The same id with another payload is a conflict, never a
-duplicate. An event that appears twice within one batch is judged against its first appearance.
+duplicate. An event that appears twice within one batch is judged against its first appearance. A late event whose
+marker is still there is a duplicate, not late.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -104,13 +105,15 @@ def judge_packed(
     fresh: dict[bytes, bytes] = {}
     get_fresh, get_pending = fresh.get, pending.get
     for index, record in enumerate(records):
-        if verdicts[index] is not None or type(record) is not Event:
+        verdict = verdicts[index]
+        if (verdict is not None and verdict is not Verdict.LATE) or type(record) is not Event:
             continue
         digest = blake2b(record.id.encode(), digest_size=DIGEST_BYTES).digest()
         before = get_fresh(digest) or get_pending(digest) or known(digest)
         if before is None:
-            fresh[digest] = record.digest[:4]
-            marks[index] = digest
+            if verdict is None:
+                fresh[digest] = record.digest[:4]
+                marks[index] = digest
         else:
             verdicts[index] = Verdict.DUPLICATE_MARKER if before == record.digest[:4] else Verdict.CONFLICT
     return Judged(records, verdicts, marks)
@@ -125,11 +128,13 @@ def judge_by_event(
     """
     fresh: dict[str, bytes] = {}
     for index, record in enumerate(records):
-        if verdicts[index] is not None or type(record) is not Event:
+        verdict = verdicts[index]
+        if (verdict is not None and verdict is not Verdict.LATE) or type(record) is not Event:
             continue
         before = fresh.get(record.id) or known.get(record.id) or pending.get(record.id)
         if before is None:
-            fresh[record.id] = record.digest
+            if verdict is None:
+                fresh[record.id] = record.digest
         else:
             verdicts[index] = Verdict.DUPLICATE_MARKER if before == record.digest else Verdict.CONFLICT
     return Judged(records, verdicts)

@@ -5,8 +5,9 @@ pass may be thrown away and run again at will; that is how every hard case is so
 
 * a handler touches a row nobody read yet: the pass goes on only to learn which other rows are missing; the caller loads
   them all at once and folds again (`Missing`);
-* a handler raises: on a settled base the event is marked as failed and the pass runs again without it; on top of an
-  uncommitted batch nothing is decided (`Unsettled`), since the row it saw may never exist;
+* a handler raises: on a settled base the pass runs once more, carefully: what each event does is taken back when it
+  fails, so that no later event is judged on its remains; on top of an uncommitted batch nothing is decided
+  (`Unsettled`), since the row it saw may never exist. A gap in a sequence is treated alike;
 * only a prefix can be committed: the caller folds that prefix again.
 
 Invariants: handlers run in log order; a failed event leaves no trace in any row; nothing here awaits or keeps state
@@ -21,7 +22,7 @@ from decimal import localcontext
 from hashlib import blake2b
 from typing import Never
 
-from daemon.core.dedup import Judged, Verdict, judge_sequence
+from daemon.core.dedup import DUPLICATES, Judged, Verdict, judge_sequence
 from daemon.core.errors import EventProblem
 from daemon.core.events import DIGEST_BYTES, BadRecord, Event
 from daemon.core.identity import MAIN_VIEW, RowKey, ShardId
@@ -29,7 +30,7 @@ from daemon.core.keys import key_text
 from daemon.core.projection import OnError, OnGap, ProjectionSpec
 from daemon.core.rows import Effect
 from daemon.core.values import MAX_DIGITS, check_names
-from daemon.core.view import UNLOADED, Base, RowNeeded, StoredRow, View, partial_view
+from daemon.core.view import UNLOADED, Base, RowNeeded, SavedView, StoredRow, Touch, View, partial_view
 
 type Lookup = Callable[[RowKey], Base]
 """Returns the row as the fold must see it, None when known absent, UNLOADED when nobody read it."""
@@ -98,18 +99,17 @@ class FoldContext:
 
 def fold(judged: Judged, context: FoldContext, count: int | None = None) -> Folded | Missing | Unsettled:
     """Fold the first `count` records (default: all) and return what they come to, or what is needed first."""
-    failures = dict(context.failures)
     with localcontext(prec=MAX_DIGITS):
-        while True:
-            run = Fold(judged, context, failures, len(judged.records) if count is None else count)
-            stop = run.run()
+        for careful in (False, True):
+            run = Fold(judged, context, dict(context.failures), len(judged.records) if count is None else count)
+            stop = run.run(careful=careful)
             if run.missing:
                 return Missing(frozenset(run.missing))
             if not run.raised:
-                return run.folded(stop)
+                break
             if not context.settled:
                 return Unsettled()
-            failures.update(run.raised)
+        return run.folded(stop)
 
 
 class Fold:
@@ -117,7 +117,7 @@ class Fold:
 
     __slots__ = (
         "_context", "_count", "_effects", "_event", "_failures", "_handler", "_judged", "_lookup", "_main",
-        "_newly_parked", "_ordinal", "_others", "_parked", "_spec", "_verdicts",
+        "_newly_parked", "_ordinal", "_others", "_parked", "_spec", "_undo", "_verdicts",
         "missing", "names", "raised", "watermark",
     )  # fmt: skip
 
@@ -136,23 +136,28 @@ class Fold:
         self._effects: list[Effect] = []
         self._verdicts = judged.verdicts[:count]
         for index in failures:
-            if index < count:
+            if index < count and self._verdicts[index] is None:
                 self._verdicts[index] = Verdict.FAILED
         self._event: Event | None = None
         self._handler = ""
         self._ordinal = 0
+        self._undo: dict[RowKey, SavedView] | None = None
         self.missing: set[RowKey] = set()
-        self.raised: dict[int, Failure] = {}
+        self.raised = False
         self.names: set[str] = set()
         self.watermark: datetime | None = None
 
-    def run(self) -> Stop | None:  # noqa: C901, PLR0912 - the hot loop, one loop on purpose
-        """Run the handlers of every new record; return where the shard must stop, if it must."""
+    def run(self, *, careful: bool = False) -> Stop | None:  # noqa: C901, PLR0912, PLR0915 - the hot loop, one on purpose
+        """Run the handlers of every new record; return where the shard must stop, if it must.
+
+        Without `careful` a failing event only sets `raised`, and the pass is worth nothing but its missing rows.
+        """
         spec, main, verdicts, parked = self._spec, self._main, self._verdicts, self._parked
         key_of, sequence_of, upcasters = spec.key, spec.sequence, spec.upcasters
         handlers_of = spec.dispatch(redelivery=self._context.redelivery).get
         watermark: datetime | None = None
         stop: Stop | None = None
+        effects = 0
         for index, record in enumerate(self._judged.records[: self._count]):
             verdict = verdicts[index]
             try:
@@ -161,9 +166,9 @@ class Fold:
                     if stop is not None:
                         break
                     continue
-                moment = record.moment
-                if moment is not None and (watermark is None or moment > watermark):
-                    watermark = moment
+                self._handler = ""
+                if careful:
+                    self._undo, effects = {}, len(self._effects)
                 event = upcasters[record.type](record) if record.type in upcasters else record
                 key = event.key = record.key = key_of(event)
                 if parked and key in parked:
@@ -173,6 +178,8 @@ class Fold:
                 if view is None:
                     row_key = RowKey(MAIN_VIEW, key)
                     view = main[key] = View(self, row_key, self._lookup(row_key))
+                if careful:
+                    self._save(view)
                 if sequence_of is not None:
                     judged = self._advance(view, event)
                     if judged is not Verdict.NEW:
@@ -184,12 +191,20 @@ class Fold:
                 for handler in handlers_of(event.type, ()):
                     self._handler = handler.name
                     handler.function(view, event)
+                moment = record.moment
+                if moment is not None and (watermark is None or moment > watermark):
+                    watermark = moment
             except RowNeeded:
                 continue
             except MemoryError:
                 raise
             except Exception as error:  # noqa: BLE001 - whatever a handler raises is a verdict on its event
-                self._fail(index, error)
+                self.raised = True
+                if careful and isinstance(record, Event):
+                    del self._effects[effects:]
+                    stop = self._fail(index, record, error)
+                    if stop is not None:
+                        break
         self.watermark = watermark
         return stop
 
@@ -201,7 +216,11 @@ class Fold:
             count=count,
             views=[*self._main.values(), *self._others.values()],
             effects=self._effects,
-            failures={index: failure for index, failure in self._failures.items() if index < count},
+            failures={
+                index: failure
+                for index, failure in self._failures.items()
+                if index < count and self._verdicts[index] not in DUPLICATES
+            },
             verdicts=self._verdicts[:count],
             newly_parked=self._newly_parked,
             watermark=self.watermark,
@@ -233,6 +252,8 @@ class Fold:
     def emit(self, name: str, payload: Mapping[str, object]) -> None:
         """Record an effect of the current event."""
         event = self._event
+        if self._context.redelivery:
+            return
         if event is None:  # pragma: no cover - views are only reachable from a running handler
             return
         identity = "\0".join((self._spec.name, event.id, self._handler, str(self._ordinal)))
@@ -245,11 +266,18 @@ class Fold:
             view = self._main.get(row_key.key)
             if view is None:
                 view = self._main[row_key.key] = View(self, row_key, self._lookup(row_key))
-            return view
-        view = self._others.get(row_key)
-        if view is None:
-            view = self._others[row_key] = View(self, row_key, self._lookup(row_key))
+        else:
+            view = self._others.get(row_key)
+            if view is None:
+                view = self._others[row_key] = View(self, row_key, self._lookup(row_key))
+        if self._undo is not None:
+            self._save(view)
         return view
+
+    def _save(self, view: View) -> None:
+        """Keep what a row was before the current event, in a careful pass."""
+        if self._undo is not None and view.row_key not in self._undo:
+            self._undo[view.row_key] = view.saved()
 
     # The uncommon cases
 
@@ -294,7 +322,7 @@ class Fold:
             upcast = self._spec.upcasters.get(record.type)
             event = upcast(record) if upcast else record
             self._advance(self._other(RowKey(MAIN_VIEW, record.key)), event)
-        except Exception:  # noqa: BLE001 - the same failure that is being dead-lettered
+        except (Exception, RowNeeded):  # noqa: BLE001 - the same failure that is being dead-lettered, or noted as missing
             return
 
     def _park(self, index: int, key: str, failure: Failure) -> None:
@@ -315,6 +343,8 @@ class Fold:
         source = self._context.shard.source
         verdict = judge_sequence(number, held.get(source), self._spec.sequence_start)
         if verdict is Verdict.NEW:
+            if view.touch is Touch.ADDED:
+                view.own()  # the row will be written whole: what it cannot hold is this event's failure
             held[source] = number
             view.sequences = held
         return verdict
@@ -327,17 +357,32 @@ class Fold:
             f"event {event.id!r:.200} of key {event.key!r:.200} jumps ahead of the last sequence number its row holds"
         )
         failure = Failure(verdict.value, detail)
+        if not self._context.settled:
+            self.raised = True
+            return None
         if self._spec.on_gap is OnGap.WAIT:
             return Stop(index, failure, parks=False)
         self._park(index, event.key, failure)
         return None
 
-    def _fail(self, index: int, error: Exception) -> None:
+    def _fail(self, index: int, record: Event, error: Exception) -> Stop | None:
+        """Take back what the event did and account for its failure."""
+        for saved in (self._undo or {}).values():
+            saved.restore()
+        self._undo = None
         if isinstance(error, EventProblem):
             failure = Failure(error.reason, error.detail, self._handler)
         else:
-            failure = Failure("handler-raised", f"{type(error).__name__}: {error}"[:1000], self._handler)
-        self.raised[index] = failure
+            failure = Failure("handler-raised", f"{type(error).__name__}: {_text(error)}"[:1000], self._handler)
+        self._failures[index], self._verdicts[index] = failure, Verdict.FAILED
+        return self._settle_failed(index, record)
+
+
+def _text(error: Exception) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - a broken error class must not turn one event's failure into the shard's
+        return "(its text cannot be read)"
 
 
 __all__ = ["Failure", "Fold", "FoldContext", "Folded", "Lookup", "Missing", "Stop", "Unsettled", "fold"]

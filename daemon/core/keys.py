@@ -1,7 +1,7 @@
 """Natural keys: how the parts of a key become one string, the same in every store and every language.
 
-Invariant: the joining is injective: a separator inside a part is escaped, so that two different tuples never share a
-key.
+Invariant: the joining is injective: a separator inside one of several parts is escaped, so that two different tuples of
+one length never share a key. A lone part stays as it is: the natural key.
 """
 
 from datetime import date
@@ -22,17 +22,25 @@ def part_text(part: object) -> str:
     Raises EventProblem (`bad-key`) for None, an empty string, a float, or any type without one canonical text.
     """
     if isinstance(part, str) and part:
-        return part
+        return part if type(part) is str else str.__str__(part)
     if isinstance(part, int) and not isinstance(part, bool):
         return str(int(part))
     if isinstance(part, date):
         return part.isoformat()
     if isinstance(part, UUID):
         return str(part)
-    if isinstance(part, Decimal) and part.is_finite():
-        return format(part.normalize(), "f")
+    if isinstance(part, Decimal) and part.is_finite() and abs(part.adjusted()) < MAX_KEY_BYTES:
+        return _decimal_text(part)
     detail = f"{part!r:.80} cannot be a key: use a non-empty string, an int, a Decimal, a date or a UUID"
     raise EventProblem("bad-key", detail)
+
+
+def _decimal_text(number: Decimal) -> str:
+    """Return the shortest plain text of a number, exact whatever the decimal context is."""
+    text = format(number, "f")
+    if "." in text:
+        text = text.rstrip("0").rstrip(".")
+    return "0" if text == "-0" else text
 
 
 def key_text(parts: tuple[object, ...]) -> str:

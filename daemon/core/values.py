@@ -7,10 +7,9 @@ Invariant: nothing is rounded. A sum that needs more than 38 digits is an error 
 """
 
 from collections.abc import Iterable, Mapping
-from datetime import date, datetime, time
+from datetime import date, time
 from decimal import Context, Decimal, DivisionByZero, Inexact, InvalidOperation, Overflow
 from enum import Enum
-from math import isfinite
 from types import NoneType
 from typing import Any, cast
 from uuid import UUID
@@ -19,6 +18,7 @@ from daemon.core.errors import EventProblem
 
 MAX_DIGITS = 38
 """Significant digits a stored number may have: the least of all stores' limits."""
+MAX_INT = 10**MAX_DIGITS - 1
 MAX_DEPTH = 32
 """Levels of nesting a stored value may have: the least of all stores' limits."""
 RESERVED_PREFIX = "_"
@@ -28,7 +28,8 @@ PLAIN_TYPES: frozenset[type] = frozenset({str, int, bool, NoneType})
 """Types stored as they are; every other type goes through `normalise`."""
 
 _EXACT = Context(prec=MAX_DIGITS, traps=[Inexact, Overflow, InvalidOperation, DivisionByZero])
-_TEXT_TYPES = (date, time, UUID)
+_MAX_EXPONENT = 125
+_MIN_EXPONENT = -130
 
 
 def normalise(value: object, depth: int = 0) -> Any:
@@ -37,13 +38,12 @@ def normalise(value: object, depth: int = 0) -> Any:
     Raises EventProblem (`bad-value`) for a type, number or depth that not every store keeps exactly.
     """
     kind = type(value)
+    if kind is int:
+        return _checked_int(cast("int", value))
     if kind in PLAIN_TYPES or kind is bytes:
         return value
     if kind is float:
-        number = cast("float", value)
-        if not isfinite(number):
-            raise EventProblem("bad-value", f"{number!r} is no number a row can hold; store a finite number or None")
-        return Decimal(repr(number))
+        return _checked_decimal(Decimal(repr(value)))
     if kind is Decimal:
         return _checked_decimal(cast("Decimal", value))
     if depth >= MAX_DEPTH:
@@ -54,24 +54,29 @@ def normalise(value: object, depth: int = 0) -> Any:
         return {_checked_entry(name): normalise(item, depth + 1) for name, item in entries.items()}
     if isinstance(value, list | tuple):
         return [normalise(item, depth + 1) for item in cast("Iterable[object]", value)]
+    return normalise(_plain(value), depth)
+
+
+def _plain(value: object) -> object:
+    """Return what stands for a value of a richer type: an enum's value, a date's text, a subclass's plain base."""
     if isinstance(value, Enum):
-        return normalise(value.value, depth)
-    if isinstance(value, datetime | _TEXT_TYPES):
-        return value.isoformat() if isinstance(value, date | time) else str(value)
-    if isinstance(value, str | int | float | Decimal):
-        return normalise(_base_value(value), depth)
-    detail = (
-        f"type {kind.__name__} cannot be stored exactly; use str, int, Decimal, bool, None, bytes, list, dict or a date"
-    )
-    raise EventProblem("bad-value", detail)
-
-
-def _base_value(value: str | float | Decimal) -> object:
-    """Strip a subclass (a str subtype, an int subtype) down to the plain value."""
-    for base in (str, int, float):
+        return value.value
+    if isinstance(value, date | time):
+        return value.isoformat()
+    if isinstance(value, UUID):
+        return str(value)
+    if isinstance(value, str):
+        return str.__str__(value)
+    for base in (int, float):
         if isinstance(value, base):
             return base(value)
-    return Decimal(value)
+    if isinstance(value, Decimal):
+        return Decimal(value)
+    detail = (
+        f"type {type(value).__name__} cannot be stored exactly; "
+        "use str, int, Decimal, bool, None, bytes, list, dict or a date"
+    )
+    raise EventProblem("bad-value", detail)
 
 
 def _checked_decimal(value: Decimal) -> Decimal:
@@ -80,7 +85,18 @@ def _checked_decimal(value: Decimal) -> Decimal:
     if len(value.as_tuple().digits) > MAX_DIGITS:
         detail = f"{len(value.as_tuple().digits)} digits exceed the {MAX_DIGITS} that stores keep; store a string"
         raise EventProblem("bad-value", detail)
+    if value and not _MIN_EXPONENT <= value.adjusted() <= _MAX_EXPONENT:
+        detail = f"{value:.6E} lies outside 1E{_MIN_EXPONENT} to 1E+{_MAX_EXPONENT + 1}; scale it or store a string"
+        raise EventProblem("bad-value", detail)
     return value
+
+
+def _checked_int(value: int) -> int:
+    """Return `value` if every store keeps it. Raises EventProblem (`bad-value`) beyond 38 digits."""
+    if -MAX_INT <= value <= MAX_INT:
+        return value
+    detail = f"an integer of {value.bit_length()} bits exceeds the {MAX_DIGITS} digits that stores keep; store a string"
+    raise EventProblem("bad-value", detail)
 
 
 def _checked_entry(name: object) -> str:
@@ -108,24 +124,29 @@ def add_exact(total: object, amount: int | Decimal, name: str) -> int | Decimal:
     if total is None:
         return amount
     if type(total) is int and type(amount) is int:
-        return total + amount
+        whole = total + amount
+        if -MAX_INT <= whole <= MAX_INT:
+            return whole
+        raise _too_long(name)
     if isinstance(total, bool) or not isinstance(total, int | Decimal):
         detail = f"attribute {name!r} holds {type(total).__name__}; add() needs a number or an absent attribute"
         raise EventProblem("not-a-number", detail)
     try:
         return _EXACT.add(Decimal(total), Decimal(amount))
     except (Inexact, Overflow, InvalidOperation) as error:
-        detail = f"the sum in attribute {name!r} needs more than {MAX_DIGITS} digits; split the counter"
-        raise EventProblem("sum-too-long", detail) from error
+        raise _too_long(name) from error
+
+
+def _too_long(name: str) -> EventProblem:
+    detail = f"the sum in attribute {name!r} needs more than {MAX_DIGITS} digits; split the counter"
+    return EventProblem("sum-too-long", detail)
 
 
 def amount_of(value: object, name: str) -> int | Decimal:
     """Return `value` as an exact amount to add.
 
-    Raises EventProblem (`not-a-number`).
+    Raises EventProblem (`not-a-number`, `bad-value`).
     """
-    if type(value) is int:
-        return value
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         detail = f"add({name}=...) got {type(value).__name__}, not a number; convert it (Decimal or int) first"
         raise EventProblem("not-a-number", detail)

@@ -12,11 +12,11 @@ changed.
 from collections.abc import Mapping
 from enum import IntEnum
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from daemon.core.identity import MAIN_VIEW, RowKey
 from daemon.core.rows import Amounts, Attributes, Sequences, StoredRow
-from daemon.core.values import PLAIN_TYPES, add_exact, amount_of, normalise
+from daemon.core.values import MAX_INT, PLAIN_TYPES, add_exact, amount_of, normalise
 
 if TYPE_CHECKING:
     from daemon.core.fold import Fold
@@ -83,7 +83,7 @@ class View:
         if self.base is UNLOADED:
             self._fold.need(self.row_key)
         if self.touch is _ADDED:
-            self._own()
+            self.own()
         elif self.touch is _UNTOUCHED:
             self.touch = _READ
         return None if self.image is None else MappingProxyType(self.image)
@@ -92,14 +92,14 @@ class View:
         """Make the row exactly these attributes, whatever it was."""
         image = self._checked(attributes, named)
         if self.touch is not _WRITTEN:
-            self._own()
+            self.own()
         self.image = image
 
     def patch(self, attributes: Mapping[str, object] | None = None, /, **named: object) -> None:
         """Set these attributes and keep the others; an absent row is made."""
         changes = self._checked(attributes, named)
         if self.touch is not _WRITTEN:
-            self._own()
+            self.own()
         if self.image is None:
             self.image = changes
         else:
@@ -118,29 +118,25 @@ class View:
             return
         if not named.keys() <= self._fold.names:
             self._fold.check_names(named)
-        if self.touch is _READ:
-            self._own()
+        if self.touch is _READ or self.sequences is not None:
+            self.own()
         if self.touch is _WRITTEN:
             self._add_to_image(named)
             return
-        self.touch = _ADDED
-        mine = self.amounts
+        mine, image = self.amounts, self.image
+        sums: Amounts = {}
         for name, value in named.items():
             amount = value if type(value) is int else amount_of(value, name)
-            total = mine.get(name)
-            if total is None:
-                if self.image is not None:  # blame the event that adds, not the one that would read it later
-                    add_exact(self.image.get(name), amount, name)
-                mine[name] = amount
-            elif type(total) is int and type(amount) is int:
-                mine[name] = total + amount
-            else:
-                mine[name] = add_exact(total, amount, name)
+            sums[name] = total = add_exact(mine.get(name, 0), amount, name)
+            if image is not None:  # blame the event that adds, not the one that would read it later
+                add_exact(image.get(name), total, name)
+        mine.update(sums)
+        self.touch = _ADDED
 
     def delete(self) -> None:
         """Remove the row; an absent row stays absent."""
         if self.touch is not _WRITTEN:
-            self._own()
+            self.own()
         self.image = None
 
     def at(self, view: str, *key: object) -> "View":
@@ -157,8 +153,15 @@ class View:
         Returns what happened to it.
         """
         if self.sequences is not None and self.touch is not _WRITTEN:
-            self._own()
+            self.own()
         return self.touch
+
+    def saved(self) -> "SavedView":
+        """Return what the row is at this point of the fold, to come back to should the next event fail."""
+        written = self.touch is _WRITTEN and self.image is not None
+        image = dict(self.image) if written and self.image is not None else self.image
+        sequences = None if self.sequences is None else dict(self.sequences)
+        return SavedView(self, image, sequences, dict(self.amounts), self.touch)
 
     def _checked(self, attributes: Mapping[str, object] | None, named: dict[str, Any]) -> Attributes:
         """Return the attributes as a dict of their own, every value portable."""
@@ -167,11 +170,11 @@ class View:
         if not named.keys() <= self._fold.names:
             self._fold.check_names(named)
         for value in named.values():
-            if type(value) not in PLAIN_TYPES:
+            if type(value) not in PLAIN_TYPES or (type(value) is int and not -MAX_INT <= value <= MAX_INT):
                 return {name: normalise(item) for name, item in named.items()}
         return named
 
-    def _own(self) -> None:
+    def own(self) -> None:
         """Make the image this fold's own: copied from the base, pending amounts applied, conditioned from now on."""
         if self.base is UNLOADED:
             self._fold.need(self.row_key)
@@ -191,6 +194,21 @@ class View:
     def __repr__(self) -> str:
         """Name the row, not its contents."""
         return f"View({self.row_key.view!r}, {self.row_key.key!r})"
+
+
+class SavedView(NamedTuple):
+    """A view as it was before an event; its image is a copy wherever the view changes its own in place."""
+
+    view: View
+    image: Attributes | None
+    sequences: Sequences | None
+    amounts: Amounts
+    touch: Touch
+
+    def restore(self) -> None:
+        """Take back whatever was done since."""
+        view = self.view
+        view.image, view.sequences, view.amounts, view.touch = self.image, self.sequences, self.amounts, self.touch
 
 
 def partial_view(view: str, shard_label: str) -> str:
