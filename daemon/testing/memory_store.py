@@ -1,0 +1,301 @@
+"""The whole Store port in memory: strict, atomic, with scripted faults.
+
+Owns what a database would; `MemoryData` is the database and outlives its handles, so that two stores on one
+`MemoryData` are two processes on one file. Must not know who calls it.
+
+Invariants: a commit checks everything before it changes anything; what comes in and goes out is copied, so that nobody
+holds the store's own values; a fault answers instead of one commit and is then gone.
+"""
+
+from collections import deque
+from collections.abc import Callable, Collection, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
+
+import anyio
+import anyio.lowlevel
+
+from daemon.core.checkpoint import Checkpoint
+from daemon.core.commit import (
+    Action,
+    Commit,
+    Committed,
+    DeadLetter,
+    Duplicate,
+    Fenced,
+    Limits,
+    Outcome,
+    ParkedEvent,
+    Rejected,
+    RowMoved,
+    TooLarge,
+    Unknown,
+)
+from daemon.core.errors import EventProblem, StoreProblem, StoreRefused
+from daemon.core.generations import GenerationRecord
+from daemon.core.identity import Generation, RowKey, Scope
+from daemon.core.planner import actions_of
+from daemon.core.positions import Position
+from daemon.core.rows import ABSENT, Effect, Expectation, RowCheck, RowWrite, StoredRow, WriteKind
+from daemon.core.values import add_exact
+from daemon.core.window import ENTRY_BYTES, StoredSegment
+
+
+@dataclass(frozen=True, slots=True)
+class LostAnswer:
+    """A fault: no answer comes. `applied`: the commit took effect all the same."""
+
+    applied: bool
+
+
+type Fault = Outcome | LostAnswer | StoreProblem | Callable[[Commit], Outcome | LostAnswer | StoreProblem | None]
+"""What the next commit meets: an outcome, a lost answer, an error, or a function that chooses (None: nothing)."""
+
+
+@dataclass(slots=True)
+class MemoryData:
+    """What the handles share: the database."""
+
+    generations: dict[Generation, GenerationRecord] = field(default_factory=dict[Generation, GenerationRecord])
+    checkpoints: dict[Scope, Checkpoint] = field(default_factory=dict[Scope, Checkpoint])
+    rows: dict[tuple[Generation, RowKey], StoredRow] = field(default_factory=dict[tuple[Generation, RowKey], StoredRow])
+    row_expiry: dict[tuple[Generation, RowKey], int] = field(default_factory=dict[tuple[Generation, RowKey], int])
+    markers: dict[tuple[Generation, str], tuple[bytes, int]] = field(
+        default_factory=dict[tuple[Generation, str], tuple[bytes, int]]
+    )
+    segments: dict[Scope, dict[int, StoredSegment]] = field(default_factory=dict[Scope, dict[int, StoredSegment]])
+    effects: dict[Generation, dict[str, Effect]] = field(default_factory=dict[Generation, dict[str, Effect]])
+    dead: dict[Scope, dict[tuple[Position, str], DeadLetter]] = field(
+        default_factory=dict[Scope, dict[tuple[Position, str], DeadLetter]]
+    )
+    parked: dict[Scope, list[ParkedEvent]] = field(default_factory=dict[Scope, list[ParkedEvent]])
+
+
+class MemoryStore:
+    """A Store over a `MemoryData`.
+
+    `faults` is a queue: each commit takes one. `gate`: while set to an unset event, commits wait in flight, not yet
+    applied. `commits` keeps every request that arrived, with its attempt.
+    """
+
+    def __init__(self, data: MemoryData | None = None, limits: Limits | None = None) -> None:
+        """Stand on `data` (default: an empty database)."""
+        self.data = MemoryData() if data is None else data
+        self._limits = limits or Limits()
+        self.faults: deque[Fault] = deque()
+        self.gate: anyio.Event | None = None
+        self.commits: list[tuple[Commit, int]] = []
+        self._opened = False
+
+    @property
+    def limits(self) -> Limits:
+        """What one transaction may hold."""
+        return self._limits
+
+    async def open(self) -> None:
+        """Become usable."""
+        await anyio.lowlevel.checkpoint()
+        self._opened = True
+
+    async def aclose(self) -> None:
+        """Refuse everything from now on; the data stays."""
+        self._opened = False
+        await anyio.lowlevel.checkpoint()
+
+    async def _arrive(self) -> MemoryData:
+        await anyio.lowlevel.checkpoint()
+        if not self._opened:
+            raise StoreRefused("the store is not open; call open() first")
+        return self.data
+
+    async def generations(self, projection: str) -> Sequence[GenerationRecord]:
+        """List a projection's generations, oldest first."""
+        data = await self._arrive()
+        found = [record for generation, record in data.generations.items() if generation.projection == projection]
+        return sorted(found, key=lambda record: record.generation.number)
+
+    async def create_generation(self, generation: Generation, version: int, *, live: bool) -> GenerationRecord:
+        """Make a generation's record; idempotent."""
+        data = await self._arrive()
+        if generation not in data.generations:
+            if live:
+                for other, record in data.generations.items():
+                    if other.projection == generation.projection and record.live:
+                        data.generations[other] = GenerationRecord(other, record.version, live=False)
+            data.generations[generation] = GenerationRecord(generation, version, live)
+        return data.generations[generation]
+
+    async def checkpoints(self, generation: Generation) -> Mapping[Scope, Checkpoint]:
+        """Read every checkpoint of a generation."""
+        data = await self._arrive()
+        return {scope: deepcopy(held) for scope, held in data.checkpoints.items() if scope.of == generation}
+
+    async def read_checkpoint(self, scope: Scope) -> Checkpoint | None:
+        """Read one checkpoint."""
+        return deepcopy((await self._arrive()).checkpoints.get(scope))
+
+    async def take(self, scope: Scope, owner: str, initial: Checkpoint) -> Checkpoint:
+        """Raise the epoch in the name of `owner`; again by the same owner, return what stands."""
+        data = await self._arrive()
+        held = data.checkpoints.get(scope)
+        if held is None or held.owner != owner:
+            held = data.checkpoints[scope] = deepcopy(held or initial).taken(owner)
+        return deepcopy(held)
+
+    async def commit(self, commit: Commit, attempt: int) -> Outcome:
+        """Apply a commit, whole or not at all, unless a fault answers instead."""
+        await self._arrive()
+        self.commits.append((commit, attempt))
+        if self.gate is not None:
+            await self.gate.wait()
+        fault = self.faults.popleft() if self.faults else None
+        answer = fault(commit) if callable(fault) else fault
+        if answer is None:
+            return self._apply(commit)
+        if isinstance(answer, StoreProblem):
+            raise answer
+        if isinstance(answer, LostAnswer):
+            if answer.applied:
+                self._apply(commit)
+            return Unknown("no answer came (scripted)")
+        return answer
+
+    def _apply(self, commit: Commit) -> Outcome:
+        data = self.data
+        held = data.checkpoints.get(commit.scope)
+        if held is None or held.fence != commit.fence:
+            if held is not None and held.commit_id == commit.commit_id and held.epoch == commit.fence.epoch:
+                return Committed()
+            return Fenced(deepcopy(held))
+        too_large = beyond(commit, self._limits)
+        if too_large is not None:
+            return too_large
+        generation = commit.scope.of
+        known = {m.event_id: data.markers[generation, m.event_id][0] for m in commit.markers
+                 if (generation, m.event_id) in data.markers}  # fmt: skip
+        if known:
+            return Duplicate(known)
+        moved = frozenset(part.key for part in (*commit.rows, *commit.checks) if not self._stands(generation, part))
+        if moved:
+            return RowMoved(moved)
+        try:
+            rows = [(write, self._after(generation, write)) for write in commit.rows]
+        except EventProblem as problem:
+            return Rejected(str(problem))
+        self._write(deepcopy(commit), rows)
+        return Committed()
+
+    def _stands(self, generation: Generation, part: RowWrite | RowCheck) -> bool:
+        if part.expect is None:
+            return True
+        held = self.data.rows.get((generation, part.key))
+        return part.expect == (ABSENT if held is None else Expectation(held.version, held.source))
+
+    def _after(self, generation: Generation, write: RowWrite) -> StoredRow | None:
+        held = self.data.rows.get((generation, write.key))
+        version, sequences = (held.version, held.sequences) if held else (0, {})
+        if write.kind is WriteKind.DELETE:
+            return None
+        attributes = write.attributes
+        if write.kind is WriteKind.ADD:
+            before = (held.attributes if held else None) or {}
+            sums = {name: add_exact(before.get(name), amount, name) for name, amount in (attributes or {}).items()}
+            attributes = {**before, **sums}
+        elif write.sequences is not None:
+            sequences = write.sequences
+        return deepcopy(
+            StoredRow(None if attributes is None else dict(attributes), version + 1, write.source, dict(sequences))
+        )
+
+    def _write(self, commit: Commit, rows: list[tuple[RowWrite, StoredRow | None]]) -> None:
+        data, scope, generation = self.data, commit.scope, commit.scope.of
+        for write, row in rows:
+            place = (generation, write.key)
+            data.row_expiry.pop(place, None)
+            if row is None:
+                data.rows.pop(place, None)
+                continue
+            data.rows[place] = row
+            if write.expires_at is not None:
+                data.row_expiry[place] = write.expires_at
+        for marker in commit.markers:
+            data.markers[generation, marker.event_id] = (marker.digest, commit.markers_expire_at)
+        if commit.segment is not None:
+            segments = data.segments.setdefault(scope, {})
+            for number in [number for number in segments if number < commit.segment.drop_below]:
+                del segments[number]
+            segments[commit.segment.number] = StoredSegment(
+                commit.segment.number, commit.segment.entries, commit.checkpoint.commit_seq
+            )
+        for effect in commit.effects:
+            data.effects.setdefault(generation, {}).setdefault(effect.id, effect)
+        for letter in commit.dead_letters:
+            data.dead.setdefault(scope, {}).setdefault((letter.position, letter.event_id), letter)
+        data.parked.setdefault(scope, []).extend(commit.parked)
+        data.checkpoints[scope] = commit.checkpoint
+
+    async def load_rows(self, generation: Generation, keys: Collection[RowKey]) -> Mapping[RowKey, StoredRow | None]:
+        """Read rows; every key is in the answer."""
+        data = await self._arrive()
+        return {key: deepcopy(data.rows.get((generation, key))) for key in keys}
+
+    async def find_markers(self, generation: Generation, event_ids: Collection[str]) -> Mapping[str, bytes]:
+        """Return the payload digests of those ids that are marked."""
+        data = await self._arrive()
+        return {name: data.markers[generation, name][0] for name in event_ids if (generation, name) in data.markers}
+
+    async def load_segments(self, scope: Scope, max_ids: int) -> Sequence[StoredSegment]:
+        """Return the newest segments that together hold at least `max_ids` ids, oldest first."""
+        data = await self._arrive()
+        newest: list[StoredSegment] = []
+        held = 0
+        for _, segment in sorted(data.segments.get(scope, {}).items(), reverse=True):
+            if held >= max_ids:
+                break
+            newest.append(segment)
+            held += len(segment.entries) // ENTRY_BYTES
+        return newest[::-1]
+
+    async def parked_keys(self, scope: Scope) -> Collection[str]:
+        """Return the keys that are parked."""
+        return {event.key for event in (await self._arrive()).parked.get(scope, [])}
+
+    async def parked_events(self, scope: Scope, key: str, limit: int) -> Sequence[ParkedEvent]:
+        """Return up to `limit` events behind a parked key, in position order."""
+        queue = (await self._arrive()).parked.get(scope, [])
+        return sorted((event for event in queue if event.key == key), key=lambda event: event.position)[:limit]
+
+    async def dead_letters(self, scope: Scope, limit: int) -> Sequence[DeadLetter]:
+        """Return up to `limit` dead letters, in position order."""
+        letters = (await self._arrive()).dead.get(scope, {})
+        return sorted(letters.values(), key=lambda letter: letter.position)[:limit]
+
+    async def effects(self, generation: Generation, limit: int) -> Sequence[Effect]:
+        """Return up to `limit` effects, in commit order."""
+        return deepcopy(list((await self._arrive()).effects.get(generation, {}).values())[:limit])
+
+    async def expire(self, now_seconds: int) -> int:
+        """Remove markers, rows and tombstones whose time has come."""
+        data = await self._arrive()
+        markers = [place for place, (_, at) in data.markers.items() if at <= now_seconds]
+        rows = [place for place, at in data.row_expiry.items() if at <= now_seconds]
+        for place in markers:
+            del data.markers[place]
+        for place in rows:
+            del data.rows[place], data.row_expiry[place]
+        return len(markers) + len(rows)
+
+
+def beyond(commit: Commit, limits: Limits) -> TooLarge | None:
+    """Return what a store with these limits answers to a commit that breaks one, None when it fits."""
+    actions: list[Action] = list(actions_of(commit))
+    if limits.actions is not None and len(actions) > limits.actions:
+        return TooLarge(f"{len(actions)} actions exceed the limit of {limits.actions}; send fewer events at once")
+    if limits.measure is None:
+        return None
+    sizes = [limits.measure(action) for action in actions]
+    if limits.item_bytes is not None and max(sizes) > limits.item_bytes:
+        return TooLarge(f"an item of {max(sizes)} bytes exceeds the limit of {limits.item_bytes}; split it")
+    if limits.transaction_bytes is not None and sum(sizes) > limits.transaction_bytes:
+        return TooLarge(f"{sum(sizes)} bytes exceed the limit of {limits.transaction_bytes}; send fewer events at once")
+    return None
