@@ -40,7 +40,7 @@ class MemorySource:
         self.incarnation = incarnation
         self.queue = queue
         self.shards_by_name: dict[str, MemoryShard] = {}
-        self.problems: list[SourceUnavailable] = []
+        self.problems: list[SourceProblem] = []
         """Raised by the next reads, one each."""
         self._grown = anyio.Event()
 

@@ -36,6 +36,7 @@ from daemon.core.generations import GenerationRecord
 from daemon.core.identity import Generation, RowKey, Scope
 from daemon.core.planner import actions_of
 from daemon.core.positions import Position
+from daemon.core.projection import Index
 from daemon.core.rows import ABSENT, Effect, Expectation, RowCheck, RowWrite, StoredRow, WriteKind
 from daemon.core.values import add_exact
 from daemon.core.window import ENTRY_BYTES, StoredSegment
@@ -114,7 +115,9 @@ class MemoryStore:
         found = [record for generation, record in data.generations.items() if generation.projection == projection]
         return sorted(found, key=lambda record: record.generation.number)
 
-    async def create_generation(self, generation: Generation, version: int, *, live: bool) -> GenerationRecord:
+    async def create_generation(
+        self, generation: Generation, version: int, *, live: bool, indexes: Sequence[Index] = ()
+    ) -> GenerationRecord:
         """Make a generation's record; idempotent."""
         data = await self._arrive()
         if generation not in data.generations:
