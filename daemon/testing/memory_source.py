@@ -13,7 +13,7 @@ from datetime import datetime
 import anyio.lowlevel
 
 from daemon.core.batcher import Chunk
-from daemon.core.errors import LogLost, SourceUnavailable
+from daemon.core.errors import LogLost, SourceProblem, SourceUnavailable
 from daemon.core.events import Event, Record
 from daemon.core.positions import START, Position, position_text
 from daemon.ports.source import Backlog, ShardInfo, SourceTraits
