@@ -1,0 +1,15 @@
+"""Every Store against the one suite. An adapter adds a class with a `connect` fixture."""
+
+import pytest
+
+from daemon.testing.memory_store import MemoryData, MemoryStore
+from tests.contracts.store_contract import Connect, StoreContract
+
+pytestmark = pytest.mark.anyio
+
+
+class TestMemoryStore(StoreContract):
+    @pytest.fixture
+    def connect(self) -> Connect:
+        data = MemoryData()
+        return lambda: MemoryStore(data)
