@@ -170,6 +170,10 @@ class Fold:
                 if careful:
                     self._undo, effects = {}, len(self._effects)
                 event = upcasters[record.type](record) if record.type in upcasters else record
+                handlers = handlers_of(event.type)
+                if handlers is None and not self._concerns(event):
+                    watermark = _later(watermark, record.moment)
+                    continue
                 key = event.key = record.key = key_of(event)
                 if parked and key in parked:
                     verdicts[index] = Verdict.PARKED
@@ -188,7 +192,7 @@ class Fold:
                             break
                         continue
                 self._event, self._ordinal = event, 0
-                for handler in handlers_of(event.type, ()):
+                for handler in handlers or ():
                     self._handler = handler.name
                     handler.function(view, event)
                 moment = record.moment
@@ -330,6 +334,20 @@ class Fold:
         self._parked.add(key)
         self._newly_parked[key] = failure
 
+    def _concerns(self, event: Event) -> bool:
+        """Tell whether an event without a handler matters: it does where it advances its entity's sequence.
+
+        A log may well hold events of other kinds, without this projection's key: they are none of its business.
+        """
+        if self._spec.sequence is None:
+            return False
+        try:
+            self._spec.key(event)
+            self._spec.sequence(event)
+        except EventProblem:
+            return False
+        return True
+
     def _advance(self, view: View, event: Event) -> Verdict:
         """Judge the event's sequence number against its row and, when it is new, advance the row's version vector."""
         if self._spec.sequence is None:
@@ -376,6 +394,10 @@ class Fold:
             failure = Failure("handler-raised", f"{type(error).__name__}: {_text(error)}"[:1000], self._handler)
         self._failures[index], self._verdicts[index] = failure, Verdict.FAILED
         return self._settle_failed(index, record)
+
+
+def _later(watermark: datetime | None, moment: datetime | None) -> datetime | None:
+    return moment if moment is not None and (watermark is None or moment > watermark) else watermark
 
 
 def _text(error: Exception) -> str:
