@@ -1,0 +1,293 @@
+"""The file source: JSON lines in files, a shard per file, that grow and are rotated.
+
+Owns which files there are, how shards are named, and where an opening begins. Must not know what a line holds.
+
+Invariants: a shard's name depends on the settings and the file's path only; a position is (file number, offset), the
+number counting the shard's rotations; an opening at a checkpoint begins in the very file that was read, found again by
+its head whatever it is called now, or stops with what to do.
+"""
+
+import glob
+import os
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+from anyio import CapacityLimiter, to_thread
+
+from daemon.core.errors import LogLost, SourceUnavailable
+from daemon.core.events import Event
+from daemon.core.positions import START, Position, position_text
+from daemon.ports.clock import Clock
+from daemon.ports.source import Backlog, ShardInfo, SourceTraits
+from daemon.sources.envelopes import Envelope, check_max_depth
+from daemon.sources.file_identity import FileIdentity, OpenFile, chain_of, is_rotated
+from daemon.sources.file_reader import FileReader
+
+EARLIEST, LATEST = "earliest", "latest"
+_THREADS = 4
+_TAIL_BYTES = 64 * 1024
+_SCAN_EVENTS, _SCAN_BYTES = 2_000, 1024 * 1024
+_MAGIC = frozenset("*?[")
+_REMEDY = "rewind or rebuild the projection from what is there, put the file back, or skip to a position that you know"
+
+
+class FileSource:
+    """Follows the files that `paths` (paths or globs) name.
+
+    A rotated file (`app.log.1`, `app.log-20260301.gz`) belongs to the shard it was renamed from. A shard opened at its
+    start begins with the oldest file that an opening of this process has numbered, or else with the current file.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        paths: Sequence[str],
+        envelope: Envelope,
+        *,
+        clock: Clock,
+        poll_interval: float = 0.2,
+        max_line_bytes: int = 1024 * 1024,
+        max_depth: int = 64,
+        follow_rotation: bool = True,
+    ) -> None:
+        """Keep the settings; nothing is opened yet. Times in seconds. Raises ValueError for a depth out of range."""
+        self._name, self._patterns, self._envelope, self._clock = name, [str(path) for path in paths], envelope, clock
+        self._poll_interval, self._max_line, self._follow = poll_interval, max_line_bytes, follow_rotation
+        self._max_depth = check_max_depth(max_depth)
+        self._base = Path(os.path.commonpath([_fixed_directory(pattern) for pattern in self._patterns]))
+        self._newest: dict[str, FileIdentity] = {}
+        self._limiter: CapacityLimiter | None = None
+        self._readers: list[FileReader] = []
+
+    @property
+    def name(self) -> str:
+        """The name projections follow it by."""
+        return self._name
+
+    @property
+    def traits(self) -> SourceTraits:
+        """Positions, order, and any range again."""
+        return SourceTraits()
+
+    async def shards(self) -> Sequence[ShardInfo]:
+        """List a shard for each file there is. Raises SourceUnavailable."""
+        return await to_thread.run_sync(self._list, limiter=self._threads())
+
+    async def open(
+        self, shard: str, after: Position, incarnation: str | None, until: Position | None = None
+    ) -> FileReader:
+        """Open `shard` strictly after `after`. Raises LogLost, SourceUnavailable."""
+        file, place = await to_thread.run_sync(self._find, shard, after, incarnation, limiter=self._threads())
+        reader = FileReader(
+            self._path(shard),
+            file,
+            place,
+            until=until,
+            envelope=self._envelope,
+            clock=self._clock,
+            limiter=self._threads(),
+            poll_interval=self._poll_interval,
+            max_line_bytes=self._max_line,
+            max_depth=self._max_depth,
+            follow_rotation=self._follow,
+            learned=lambda identity: self._learn(shard, identity),
+        )
+        self._readers = [*(known for known in self._readers if not known.closed), reader]
+        return reader
+
+    async def locate(self, shard: str, start: datetime | str) -> Position:
+        """Return the position before `start`: `earliest`, `latest` (the last whole line), or an aware time.
+
+        A time is found by reading from the beginning. Raises ValueError for another word, SourceUnavailable.
+        """
+        if isinstance(start, datetime):
+            return await self._scan(shard, start)
+        if start == EARLIEST:
+            return START
+        if start == LATEST:
+            return await to_thread.run_sync(self._latest, shard, limiter=self._threads())
+        raise ValueError(f"start {start!r} is not {EARLIEST!r}, {LATEST!r} or a time; give one of them")
+
+    async def backlog(self, shard: str, after: Position) -> Backlog:
+        """Return the bytes after a position; None where a compressed file hides its length."""
+        return await to_thread.run_sync(self._measure, shard, after, limiter=self._threads())
+
+    async def aclose(self) -> None:
+        """Close every reader."""
+        for reader in self._readers:
+            await reader.aclose()
+        self._readers = []
+
+    # ------------------------------------------------------------------------------------------------ which files
+
+    def _threads(self) -> CapacityLimiter:
+        if self._limiter is None:
+            self._limiter = CapacityLimiter(_THREADS)
+        return self._limiter
+
+    def _path(self, shard: str) -> Path:
+        return self._base / shard
+
+    def _list(self) -> list[ShardInfo]:
+        try:
+            found = {path for pattern in self._patterns for path in glob.glob(pattern, recursive=True)}  # noqa: PTH207 - absolute patterns
+        except OSError as error:
+            raise SourceUnavailable(
+                f"files of source {self._name!r} cannot be listed ({error}); mend the rights"
+            ) from error
+        found = frozenset(os.path.abspath(path) for path in found)  # noqa: PTH100 - links stay as they are named
+        files = [Path(path) for path in found if os.path.isfile(path)]  # noqa: PTH113 - as above
+        shards = [str(path.relative_to(self._base)) for path in files if not is_rotated(path, found)]
+        return [ShardInfo(shard) for shard in sorted(shards)]
+
+    def _learn(self, shard: str, identity: FileIdentity) -> None:
+        known = self._newest.get(shard)
+        if known is None or identity.number >= known.number:
+            self._newest[shard] = identity
+
+    # -------------------------------------------------------------------------------------- where an opening begins
+
+    def _find(self, shard: str, after: Position, incarnation: str | None) -> tuple[OpenFile, Position]:
+        path = self._path(shard)
+        try:
+            if incarnation is None or not after:
+                return self._by_number(shard, path, after)
+            return self._by_identity(path, after, FileIdentity.parse(incarnation))
+        except FileNotFoundError as error:
+            raise SourceUnavailable(f"{path} does not exist; it is waited for, or remove its shard") from error
+        except OSError as error:
+            raise SourceUnavailable(f"{path} cannot be opened ({error}); mend its rights or disk") from error
+
+    def _by_identity(self, path: Path, after: Position, identity: FileIdentity) -> tuple[OpenFile, Position]:
+        """Open the file that had `identity`: under its own name, or among what rotation renamed."""
+        chain = chain_of(path)
+        current = OpenFile(path) if chain and chain[-1] == path else None
+        if current is not None:
+            if current.matches(identity):
+                return self._checked(current, after)
+            same_inode = current.status().st_ino == identity.inode
+            current.close()
+            if same_inode:
+                detail = f"{path} was truncated or written anew in place after {position_text(after)} was applied"
+                raise LogLost(f"{detail} (rotate by renaming, not by copytruncate); {_REMEDY}")
+            if not self._follow:
+                detail = f"{path} was replaced by another file after {position_text(after)}, and follow_rotation is off"
+                raise LogLost(f"{detail}; switch it on, or {_REMEDY}")
+        for sibling in reversed([candidate for candidate in chain if candidate != path]):
+            candidate = OpenFile(sibling)
+            if candidate.matches(identity):
+                return self._checked(candidate, after)
+            candidate.close()
+        if current is None and not chain:
+            raise SourceUnavailable(f"{path} does not exist, nor any file rotated from it; it is waited for")
+        detail = (
+            f"the file that held {position_text(after)} of {path} is gone: neither it nor any rotated sibling is it"
+        )
+        raise LogLost(f"{detail}; {_REMEDY}")
+
+    def _by_number(self, shard: str, path: Path, after: Position) -> tuple[OpenFile, Position]:
+        """Open the file with the number of `after`, or the oldest one whose number is known."""
+        chain = chain_of(path)
+        numbers = self._numbers(shard, chain, path, after)
+        if not after:
+            if not numbers:
+                raise FileNotFoundError(path)
+            number = min(numbers)
+            return OpenFile(numbers[number]), (number, 0)
+        if after[0] not in numbers:
+            known = ", ".join(map(str, sorted(numbers))) or "none"
+            raise LogLost(f"file {after[0]} of {path} is not known (known: {known}); {_REMEDY}")
+        return self._checked(OpenFile(numbers[after[0]]), after)
+
+    def _numbers(self, shard: str, chain: Sequence[Path], path: Path, after: Position) -> dict[int, Path]:
+        """Return the files of a shard by number, as far as an opening has numbered one of them."""
+        known = self._newest.get(shard)
+        if known is not None:
+            for index, candidate in enumerate(chain):
+                file = OpenFile(candidate)
+                try:
+                    if file.matches(known):
+                        first = known.number - index
+                        return {first + step: each for step, each in enumerate(chain) if first + step >= 0}
+                finally:
+                    file.close()
+        return {after[0] if after else 0: path} if path in chain else {}
+
+    @staticmethod
+    def _checked(file: OpenFile, after: Position) -> tuple[OpenFile, Position]:
+        size = file.size()
+        if size is not None and size < after[1]:
+            file.close()
+            detail = f"{file.path} is {size} bytes long, but {after[1]} were applied: it was truncated"
+            raise LogLost(f"{detail} (rotate by renaming, not by copytruncate); {_REMEDY}")
+        return file, after
+
+    # ------------------------------------------------------------------------------------------- how far, and where
+
+    def _latest(self, shard: str) -> Position:
+        file, (number, _) = self._newest_file(shard)
+        try:
+            end = file.size()
+            if end is None:
+                offset = 0
+                while block := file.read_at(offset, _TAIL_BYTES):
+                    offset += len(block)
+                end = offset
+            while end:
+                begin = max(0, end - _TAIL_BYTES)
+                cut = file.read_at(begin, end - begin).rfind(b"\n")
+                if cut >= 0:
+                    return number, begin + cut + 1
+                end = begin
+            return number, 0
+        finally:
+            file.close()
+
+    def _newest_file(self, shard: str) -> tuple[OpenFile, Position]:
+        path = self._path(shard)
+        try:
+            numbers = self._numbers(shard, chain_of(path), path, START)
+            if not numbers:
+                raise SourceUnavailable(f"{path} does not exist; it is waited for, or remove its shard")
+            return OpenFile(numbers[max(numbers)]), (max(numbers), 0)
+        except OSError as error:
+            raise SourceUnavailable(f"{path} cannot be opened ({error}); mend its rights or disk") from error
+
+    def _measure(self, shard: str, after: Position) -> Backlog:
+        path = self._path(shard)
+        try:
+            numbers = self._numbers(shard, chain_of(path), path, after)
+            sizes = {number: each.stat().st_size for number, each in numbers.items() if not after or number >= after[0]}
+        except OSError as error:
+            raise SourceUnavailable(f"{path} cannot be measured ({error}); mend its rights or disk") from error
+        if not sizes or any(numbers[number].suffix == ".gz" for number in sizes):
+            return Backlog()
+        newest = max(sizes)
+        return Backlog(bytes=max(0, sum(sizes.values()) - (after[1] if after else 0)), end=(newest, sizes[newest]))
+
+    async def _scan(self, shard: str, start: datetime) -> Position:
+        reader = await self.open(shard, START, None)
+        try:
+            place = START
+            while True:
+                chunk = await reader.read(_SCAN_EVENTS, _SCAN_BYTES)
+                for record in chunk.records:
+                    if isinstance(record, Event) and record.moment is not None and record.moment >= start:
+                        return place
+                    place = record.position
+                if chunk.at_end:
+                    return place
+        finally:
+            await reader.aclose()
+
+
+def _fixed_directory(pattern: str) -> str:
+    """Return the directory below which a pattern's files lie, as an absolute path."""
+    parts = Path(os.path.abspath(pattern)).parts  # noqa: PTH100 - links stay as they are named
+    fixed = list(parts[:-1])
+    for index, part in enumerate(parts[:-1]):
+        if _MAGIC & set(part):
+            fixed = list(parts[:index])
+            break
+    return str(Path(*fixed))

@@ -1,0 +1,160 @@
+"""What a log file is, whatever it is called: the digest of its head, and the order of a log's rotated files.
+
+Owns opening a file (plain or gzip) as a run of bytes with offsets, recognising it again, and listing what rotation left
+beside it. Must not know lines, events or positions.
+
+Invariants: the head is kept with its length, so that a file which grew is still the same file; offsets and heads count
+decompressed bytes, so that a file compressed by rotation is still the same file.
+"""
+
+import gzip
+import os
+import re
+import zlib
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Self
+
+HEAD_BYTES = 4096
+"""So many bytes of a file's beginning tell it from every other file of the log."""
+
+_ROTATED = re.compile(r"[.-](?:(?P<number>\d{1,4})|[\d.T:Z_-]{6,})(?:\.gz)?").fullmatch
+_SKIP_BYTES = 1024 * 1024
+_DIGEST_BYTES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class FileIdentity:
+    """The `number` of a file in its shard (rotations before it), its inode, and the digest of `length` head bytes."""
+
+    number: int
+    inode: int
+    length: int
+    digest: str
+
+    def text(self) -> str:
+        """Write it as a checkpoint keeps it."""
+        return f"{self.number}:{self.inode}:{self.length}:{self.digest}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read what `text` wrote. Raises ValueError."""
+        number, inode, length, digest = text.split(":")
+        return cls(int(number), int(inode), int(length), digest)
+
+
+class OpenFile:
+    """One file, held open: it stays readable after it was renamed or removed."""
+
+    def __init__(self, path: Path) -> None:
+        """Open it. Raises OSError."""
+        self.path = path
+        self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self.zipped = path.suffix == ".gz"
+        self._packed = os.fdopen(self.descriptor, "rb", closefd=False) if self.zipped else None
+        self._stream = gzip.GzipFile(fileobj=self._packed) if self._packed else None
+        self._window, self._window_at = b"", 0
+        try:
+            # A compressed file is complete, so its head is read once.
+            self._head = self.read_at(0, HEAD_BYTES) if self.zipped else b""
+        except OSError:
+            self.close()
+            raise
+
+    def status(self) -> os.stat_result:
+        """Return what the system says of the open file."""
+        return os.fstat(self.descriptor)
+
+    def size(self) -> int | None:
+        """Return its length in bytes, None where only reading would tell."""
+        return None if self.zipped else self.status().st_size
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Return up to `size` bytes from `offset`, fewer only at the end. Raises OSError for broken compression too."""
+        if self._stream is None:
+            return os.pread(self.descriptor, size, offset)
+        try:
+            return self._read_zipped(self._stream, offset, size)
+        except (EOFError, zlib.error) as error:
+            raise OSError(
+                f"{self.path} is not whole gzip ({error}); wait until it is written, or write it again"
+            ) from error
+
+    def _read_zipped(self, stream: gzip.GzipFile, offset: int, size: int) -> bytes:
+        window_end = self._window_at + len(self._window)
+        if not self._window_at <= offset <= window_end:
+            self._window, self._window_at = b"", stream.seek(offset)
+            if self._window_at < offset:
+                return b""
+        window = self._window[offset - self._window_at :]
+        while len(window) < size and (more := stream.read(min(size - len(window), _SKIP_BYTES))):
+            window += more
+        self._window, self._window_at = window, offset
+        return window[:size]
+
+    def forget_window(self, offset: int) -> None:
+        """Keep nothing of what lies before `offset`."""
+        if self._window_at < offset <= self._window_at + len(self._window):
+            self._window, self._window_at = self._window[offset - self._window_at :], offset
+
+    def identity(self, number: int) -> FileIdentity:
+        """Return what tells this file from others."""
+        head = self.head()
+        return FileIdentity(number, self.status().st_ino, len(head), head_digest(head))
+
+    def head(self) -> bytes:
+        """Return the file's first bytes."""
+        return self._head if self.zipped else os.pread(self.descriptor, HEAD_BYTES, 0)
+
+    def matches(self, identity: FileIdentity) -> bool:
+        """Tell whether this is the file that had `identity`, grown or not."""
+        if identity.length == 0:
+            return self.status().st_ino == identity.inode
+        head = self.head()[: identity.length]
+        return len(head) == identity.length and head_digest(head) == identity.digest
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        if self.descriptor >= 0:
+            if self._stream is not None and self._packed is not None:
+                self._stream.close()
+                self._packed.close()
+            os.close(self.descriptor)
+            self.descriptor = -1
+
+
+def head_digest(head: bytes) -> str:
+    """Return the digest by which a head is kept."""
+    return blake2b(head, digest_size=_DIGEST_BYTES).hexdigest()
+
+
+def chain_of(path: Path) -> list[Path]:
+    """Return the files of one log, oldest first: what rotation renamed, then `path` itself where it exists.
+
+    Numbers count backwards (`.1` is the newest); dates count forwards. Where a file stands beside its compressed copy,
+    the file itself counts.
+    """
+    try:
+        names = {entry.name for entry in os.scandir(path.parent) if entry.name.startswith(path.name)}
+    except FileNotFoundError:
+        return []
+    numbered: list[tuple[int, str]] = []
+    dated: list[str] = []
+    for name in names:
+        found = _ROTATED(name[len(path.name) :])
+        if found is None or (name.endswith(".gz") and name.removesuffix(".gz") in names):
+            continue
+        if found["number"]:
+            numbered.append((-int(found["number"]), name))
+        else:
+            dated.append(name)
+    ordered = sorted(dated) + [name for _, name in sorted(numbered)]
+    return [path.with_name(name) for name in ordered] + ([path] if path.name in names else [])
+
+
+def is_rotated(path: Path, others: frozenset[str]) -> bool:
+    """Tell whether `path` is what rotation made of another of the paths `others`."""
+    text = str(path)
+    cuts = (index for index, letter in enumerate(text) if letter in ".-" and index > text.rfind("/") + 1)
+    return any(text[:cut] in others and _ROTATED(text[cut:]) for cut in cuts)
