@@ -1,0 +1,114 @@
+"""`projectiond check`: what would run, without running it.
+
+Owns the report: every effective setting with its origin, and what each projection follows, guarantees and costs. Opens
+no store and no log, and makes nothing.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from daemon.cli.loading import Loaded, load
+from daemon.cli.output import Output, said
+from daemon.core.generations import choose
+from daemon.core.identity import Generation
+from daemon.core.projection import ProjectionSpec
+from daemon.loading import Guarantee, describe
+from daemon.settings import Settings
+
+PRICED_EVENTS = 45
+"""Events in a commit that costs are told for: what fits a transaction of 100 items, each event on a row of its own."""
+
+
+def check_setup(config: Path | None, output: Output) -> None:
+    """Check everything that can be checked without starting, and print it. Raises ProjectiondError."""
+    loaded = load(config)
+    settings = loaded.settings.settings
+    projections = [(spec, _guarantee(spec, settings)) for spec in loaded.specs]
+    notes = list(_notes(settings, loaded.specs))
+    output.document({
+        "config": None if loaded.path is None else str(loaded.path),
+        "settings": [
+            {"key": value.key, "value": value.value, "origin": value.origin} for value in loaded.settings.effective()
+        ],
+        "projections": [_document(spec, guarantee, loaded) for spec, guarantee in projections],
+        "notes": notes,
+    })  # fmt: skip
+    output.heading(f"Settings ({loaded.path or 'no file'})")
+    rows = [(value.key, said(value.value), value.origin) for value in loaded.settings.effective()]
+    output.table(("key", "value", "from"), rows)
+    for spec, guarantee in projections:
+        output.heading(f"Projection {spec.name}, version {spec.version}")
+        output.pairs(_pairs(spec, guarantee, loaded))
+    for note in notes:
+        output.line(f"note: {note}")
+    count = len({spec.name for spec in loaded.specs})
+    output.heading(f"All is well: {count} {'projection' if count == 1 else 'projections'}, nothing started.")
+
+
+def generation_of(spec: ProjectionSpec, specs: Sequence[ProjectionSpec]) -> str | None:
+    """Return the label of the generation this version would begin in an empty store; None if it would wait."""
+    versions = [other.version for other in specs if other.name == spec.name]
+    return Generation(spec.name, 1).label if choose((), versions).create == spec.version else None
+
+
+def _guarantee(spec: ProjectionSpec, settings: Settings) -> Guarantee:
+    return describe(spec, min(PRICED_EVENTS, settings.for_projection(spec.name).batch_max_events))
+
+
+def _document(spec: ProjectionSpec, guarantee: Guarantee, loaded: Loaded) -> dict[str, object]:
+    return {
+        "name": spec.name,
+        "version": spec.version,
+        "sources": list(spec.sources),
+        "events": sorted(spec.handlers),
+        "upcasts": sorted(spec.upcasters),
+        "dedup": spec.dedup,
+        "guarantee": guarantee.promise,
+        "limits": list(guarantee.remains),
+        "cost_per_million_events": {
+            "events_per_commit": guarantee.events_per_commit,
+            "marker_units": guarantee.marker_units,
+            "checkpoint_units": guarantee.checkpoint_units,
+            "row_units_at_most": guarantee.row_units_at_most,
+        },
+        "on_error": spec.on_error,
+        "late": spec.late,
+        "marker_window_ids": spec.marker_window,
+        "marker_retention_days": spec.marker_retention.days,
+        "indexes": [index._asdict() for index in spec.indexes],
+        "expires_seconds": None if spec.expires is None else spec.expires.total_seconds(),
+        "first_generation": generation_of(spec, loaded.specs),
+        "code_digest": spec.code_digest,
+    }
+
+
+def _pairs(spec: ProjectionSpec, guarantee: Guarantee, loaded: Loaded) -> Iterator[tuple[str, str]]:
+    sources = loaded.settings.settings.sources
+    for name in spec.sources:
+        yield "follows", f"{name}: {', '.join(sources[name].paths)} (from {sources[name].start})"
+    yield "handles", ", ".join(sorted(spec.handlers))
+    if spec.upcasters:
+        yield "upcasts", ", ".join(sorted(spec.upcasters))
+    yield "guarantee", f"dedup={spec.dedup.value}: {guarantee.promise}"
+    for limit in guarantee.remains:
+        yield "but", limit
+    yield "cost", guarantee.cost
+    for index in spec.indexes:
+        yield "index", f"{index.name} on {index.hash}{'' if index.range is None else f', {index.range}'}"
+    if spec.expires is not None:
+        yield "rows expire", f"after {spec.expires}"
+    first = generation_of(spec, loaded.specs)
+    yield "generation", f"{first} in a new store" if first else "waits for a rebuild beside the newer version"
+    yield "code", spec.code_digest
+
+
+def _notes(settings: Settings, specs: Sequence[ProjectionSpec]) -> Iterator[str]:
+    """Yield what is allowed and probably not meant."""
+    names = {spec.name for spec in specs}
+    for name in settings.projections:
+        if name not in names:
+            yield f"[projections.{name}] overrides no loaded projection; loaded: {', '.join(sorted(names))}"
+    followed = {source for spec in specs for source in spec.sources}
+    for name in settings.sources:
+        if name not in followed:
+            yield f"[sources.{name}] is followed by no projection"

@@ -1,0 +1,159 @@
+"""The command `projectiond`: its options and its help.
+
+Owns the words of the command line. Each command imports what it needs when it is run, so that help and completion stay
+quick.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from daemon import __version__
+from daemon.cli.exit_codes import ExitCode
+from daemon.cli.failures import told
+
+CONFIG_VARIABLE = "PROJECTIOND_CONFIG"
+
+
+def examples(*lines: str) -> str:
+    """Return an epilog with one example a line."""
+    return "\n".join(["[bold]Examples[/bold]", *(f"  {line}" for line in lines)])
+
+
+def _table_of_exit_codes() -> str:
+    rows = [f"[cyan]{code.value:>3}[/cyan]  {code.meaning}" for code in ExitCode]
+    return "\n".join(["[bold]Exit codes[/bold]", *rows])
+
+
+app = typer.Typer(
+    name="projectiond",
+    help="Keeps read models true: folds event logs into rows, and commits rows, checkpoint and idempotency markers "
+    "together.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=f"{
+        examples(
+            'projectiond check                  what would run, and every setting',
+            'projectiond init --print           what the store still lacks',
+            'projectiond run                    fold until told to stop',
+            'projectiond --install-completion   complete these commands in your shell',
+        )
+    }\n\n{_table_of_exit_codes()}",
+)
+
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        "-c",
+        envvar=CONFIG_VARIABLE,
+        metavar="FILE",
+        help="The settings file; without it ./projectiond.toml, where there is one. PROJECTIOND__ variables are laid "
+        "over it.",
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of what people read.")]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"projectiond {__version__}")
+        raise typer.Exit(ExitCode.DONE)
+
+
+@app.callback()
+def projectiond(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Take the options that stand before a command; the help is the application's."""
+
+
+@app.command(
+    epilog=examples(
+        "projectiond run --config shop.toml",
+        "projectiond run --once --json   fold what the logs hold now, then tell",
+        "projectiond run --resume 'orders-g1:orders/orders-0.jsonl'",
+        "projectiond run --resume all    go on with every parked shard, once mended",
+    )
+)
+def run(
+    config: Config = None,
+    once: Annotated[
+        bool, typer.Option("--once", help="Stop when everything the logs hold now is settled; 1 if a shard is parked.")
+    ] = False,
+    resume: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--resume",
+            metavar="LABEL",
+            help="Go on with a parked or paused shard, named as logs and results name it, or 'all'. May be repeated.",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run the daemon until it is told to stop.
+
+    Logs go to stderr, the result to stdout. SIGTERM or SIGINT drains: what was
+    read is folded, committed and released within daemon.grace_period_seconds,
+    then it leaves with 0. A second signal ends it at once, which loses nothing.
+    """
+    with told(as_json=as_json):
+        from daemon.cli.output import Output
+        from daemon.cli.run import run_daemon
+
+        code = run_daemon(config, once=once, resume=resume or (), output=Output(as_json=as_json))
+    raise typer.Exit(code)
+
+
+@app.command(
+    epilog=examples(
+        "projectiond check",
+        "projectiond check --json | jq '.projections[].guarantee'",
+        "PROJECTIOND__ENGINE__LINGER_MS=0 projectiond check",
+    )
+)
+def check(config: Config = None, as_json: AsJson = False) -> None:
+    """Validate settings and projections without starting.
+
+    Prints each effective value and where it came from, and for each projection
+    what it follows, which guarantee it gets and what that costs. All mistakes of
+    settings and projections are told at once. Opens no store and makes nothing.
+    """
+    with told(as_json=as_json):
+        from daemon.cli.check import check_setup
+        from daemon.cli.output import Output
+
+        check_setup(config, Output(as_json=as_json))
+
+
+@app.command(
+    epilog=examples(
+        "projectiond init --print             only show what would be made",
+        "projectiond init --config shop.toml",
+    )
+)
+def init(
+    config: Config = None,
+    only_print: Annotated[bool, typer.Option("--print", help="Print the plan and make nothing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make what the store lacks: the database, its state tables, each projection's first generation.
+
+    Prints the plan first. What exists is left as it is, so it may be run as
+    often as you like; `run` makes the same things by itself.
+    """
+    with told(as_json=as_json):
+        from daemon.cli.init import initialise
+        from daemon.cli.output import Output
+
+        initialise(config, Output(as_json=as_json), only_print=only_print)
+
+
+def app_main() -> None:
+    """Run the command line; always ends by SystemExit with one of `ExitCode`."""
+    app(prog_name="projectiond")
