@@ -47,6 +47,7 @@ from daemon.stores.sqlite_commit import Committing, by_view
 from daemon.stores.sqlite_errors import BadItem, NoAnswer, TooBig, code_of
 from daemon.stores.sqlite_schema import (
     CHECKPOINT_COLUMNS,
+    SCHEMA_VERSION,
     SCOPE_COLUMNS,
     Tables,
     check_file,
@@ -148,7 +149,9 @@ class SqliteStore:
                 connection.execute(f"PRAGMA {pragma}")
             if not existing or not self._has_tables(connection):
                 create(connection, self.path, self._tables)
-            connection.execute("BEGIN IMMEDIATE")  # a file that cannot be written says so now, not at the first commit
+            connection.execute("BEGIN IMMEDIATE")
+            # SQLite opens a file without write rights for reading alone; it says so now, not at the first commit.
+            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
             connection.execute("ROLLBACK")
         except BaseException:
             connection.close()
@@ -185,9 +188,7 @@ class SqliteStore:
                 time.sleep(_POLL_SECONDS)
                 continue
             if mode != "wal":
-                raise StoreRefused(
-                    f"{self.path}: journal mode {mode!r} instead of 'wal'; put the file on a local disk"
-                )
+                raise StoreRefused(f"{self.path}: journal mode {mode!r} instead of 'wal'; put the file on a local disk")
             return
 
     async def _write(self, work: Work) -> Any:

@@ -155,16 +155,17 @@ def _write_rows(connection: sqlite3.Connection, commit: Commit) -> None:
                 gone.append((key, view, *expect))
             continue
         attributes = None if write.attributes is None else text_of(write.attributes)
-        sequences = text_of(write.sequences) if write.sequences else None
+        sequences = None if write.sequences is None else text_of(write.sequences)
         if expect == ABSENT:
             made.append((key, view, attributes, 1, write.source, sequences, write.expires_at))
         else:
-            columns = (attributes, expect.version + 1, write.source, sequences, write.expires_at)
-            changed.append((*columns, key, view, *expect))
+            after = (attributes, expect.version + 1, write.source, sequences, write.expires_at)
+            changed.append((*after, key, view, *expect))
     if expected and moved_rows(connection, table, expected):
         raise Undo(lambda again: _moved(again, table, commit))
     head = f"INSERT OR IGNORE INTO {table} (key, view, attributes, v, src, seq, expires)"
-    update = f"UPDATE {table} SET attributes = ?, v = ?, src = ?, seq = ?, expires = ? WHERE {_ROW_IS} AND {_STANDS}"
+    columns = "attributes = ?, v = ?, src = ?, seq = coalesce(?, seq), expires = ?"
+    update = f"UPDATE {table} SET {columns} WHERE {_ROW_IS} AND {_STANDS}"
     delete = f"DELETE FROM {table} WHERE {_ROW_IS} AND {_STANDS}"
     if (
         insert_many(connection, head, made) != len(made)

@@ -89,8 +89,8 @@ class Tables:
         )
         yield (
             f"{make} {self.effects} (seq INTEGER PRIMARY KEY AUTOINCREMENT, projection TEXT NOT NULL, "
-            "generation INTEGER NOT NULL, id TEXT NOT NULL UNIQUE, name TEXT NOT NULL, payload TEXT NOT NULL, "
-            "event_id TEXT NOT NULL, key TEXT NOT NULL)"
+            "generation INTEGER NOT NULL, id TEXT NOT NULL, name TEXT NOT NULL, payload TEXT NOT NULL, "
+            "event_id TEXT NOT NULL, key TEXT NOT NULL, UNIQUE (projection, generation, id))"
         )
         waiting = quoted(f"{self.prefix}-effects-waiting")
         yield f"CREATE INDEX IF NOT EXISTS {waiting} ON {self.effects} (projection, generation, seq)"

@@ -1,7 +1,10 @@
 """Every Store against the one suite. An adapter adds a class with a `connect` fixture."""
 
+from pathlib import Path
+
 import pytest
 
+from daemon.stores.sqlite import SqliteStore
 from daemon.testing.memory_store import MemoryData, MemoryStore
 from tests.contracts.store_contract import Connect, StoreContract
 
@@ -13,3 +16,9 @@ class TestMemoryStore(StoreContract):
     def connect(self) -> Connect:
         data = MemoryData()
         return lambda: MemoryStore(data)
+
+
+class TestSqliteStore(StoreContract):
+    @pytest.fixture
+    def connect(self, tmp_path: Path) -> Connect:
+        return lambda: SqliteStore(tmp_path / "contract.db")
