@@ -217,6 +217,10 @@ def upcast(old: str, /, *, to: str | None = None) -> AnyDecorator:
     found at load where `to` is given, else by the first event that runs into it.
     """
     upcasting = Upcasting(old, to)
+    bare = cast("Any", old)
+    if type(bare) in {FunctionType, staticmethod}:
+        _mark(bare, Upcasting(mistake="@upcast without an event type"))
+        return bare
 
     def mark[F: Callable[..., object]](function: F) -> F:
         _mark(function, upcasting)

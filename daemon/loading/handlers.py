@@ -116,11 +116,17 @@ def _well_formed(method: Method, collector: Collector, parameters: tuple[str, ..
         collector.add(f"{what} {method.name!r} is async; it must be pure and never waits", remedy, method.line)
     elif inspect.isgeneratorfunction(function):
         collector.add(f"{what} {method.name!r} yields; a generator's body would never run", remedy, method.line)
-    given = list(inspect.signature(method.bound).parameters.values())
+    try:
+        signature = inspect.signature(method.bound)
+    except ValueError:
+        collector.add(f"{what} {method.name!r} takes no self", remedy, method.line)
+        return False
+    given = list(signature.parameters.values())
     names = tuple(parameter.name for parameter in given)
     positional = all(p.kind in {p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD} and p.default is p.empty for p in given)
     if not positional or len(given) != len(parameters) or names == parameters[::-1] != parameters:
-        takes = ", ".join((*(() if static else ("self",)), *map(str, given)))
+        takes = str(signature.replace(return_annotation=signature.empty))[1:-1]
+        takes = takes if static else ", ".join(filter(None, ("self", takes)))
         collector.add(f"{what} {method.name!r} takes ({takes})", remedy, method.line)
     return len(collector.problems) == before
 

@@ -18,8 +18,6 @@ from daemon.loading.compiling import compile_declaration
 from daemon.loading.declare import MARKS, Declaration, declarations_of
 from daemon.loading.problems import Collector, Problem, ProjectionProblems
 
-_TOP = "module"
-
 
 def load_projections(modules: Sequence[str], sources: Collection[str]) -> list[ProjectionSpec]:
     """Import `modules` (dotted names) and return the specs of every projection they declare or import.
@@ -92,13 +90,14 @@ def _import(name: str, problems: list[Problem]) -> ModuleType | None:
 
 
 def _place(error: BaseException, name: str) -> tuple[str, int]:
-    """Return the innermost line of the user's code: below importlib's frames, above the libraries' where it can."""
+    """Return the innermost line of the module that was being imported when the error came up."""
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
         if not frame.filename.startswith("<frozen") and frame.filename not in {__file__, importlib.__file__}
     ]
-    own = [frame for frame in frames if frame.name == f"<{_TOP}>"] or frames
+    importing = [frame.filename for frame in frames if frame.name == "<module>"][-1:]
+    own = [frame for frame in frames if frame.filename in importing] or frames
     return (own[-1].filename, own[-1].lineno or 0) if own else (name, 0)
 
 
