@@ -162,23 +162,26 @@ class FileSource:
     def _by_identity(self, path: Path, after: Position, identity: FileIdentity) -> tuple[OpenFile, Position]:
         """Open the file that had `identity`: under its own name, or among what rotation renamed."""
         chain = chain_of(path)
-        current = OpenFile(path) if chain and chain[-1] == path else None
+        current = chain[-1] if chain and chain[-1] == path else None
+        reused = False
         if current is not None:
-            if current.matches(identity):
-                return self._checked(current, after)
-            same_inode = current.status().st_ino == identity.inode
-            current.close()
-            if same_inode:
-                detail = f"{path} was truncated or written anew in place after {position_text(after)} was applied"
-                raise LogLost(f"{detail} (rotate by renaming, not by copytruncate); {_REMEDY}")
-            if not self._follow:
+            file = OpenFile(current)
+            if file.matches(identity):
+                return self._checked(file, after)
+            reused = file.status().st_ino == identity.inode
+            file.close()
+            if not self._follow and not reused:
                 detail = f"{path} was replaced by another file after {position_text(after)}, and follow_rotation is off"
                 raise LogLost(f"{detail}; switch it on, or {_REMEDY}")
-        for sibling in reversed([candidate for candidate in chain if candidate != path]):
-            candidate = OpenFile(sibling)
-            if candidate.matches(identity):
-                return self._checked(candidate, after)
-            candidate.close()
+        # A new file may get the inode of one that was compressed and removed, but not of one that still exists.
+        for sibling in reversed([each for each in chain if each != path and (not reused or each.suffix == ".gz")]):
+            file = OpenFile(sibling)
+            if file.matches(identity):
+                return self._checked(file, after)
+            file.close()
+        if reused:
+            detail = f"{path} was truncated or written anew in place after {position_text(after)} was applied"
+            raise LogLost(f"{detail} (rotate by renaming, not by copytruncate); {_REMEDY}")
         if current is None and not chain:
             raise SourceUnavailable(f"{path} does not exist, nor any file rotated from it; it is waited for")
         detail = (
@@ -216,10 +219,9 @@ class FileSource:
 
     @staticmethod
     def _checked(file: OpenFile, after: Position) -> tuple[OpenFile, Position]:
-        size = file.size()
-        if size is not None and size < after[1]:
+        if after[1] and not file.read_at(after[1] - 1, 1):
             file.close()
-            detail = f"{file.path} is {size} bytes long, but {after[1]} were applied: it was truncated"
+            detail = f"{file.path} is shorter than the {after[1]} bytes that were applied from it: it was truncated"
             raise LogLost(f"{detail} (rotate by renaming, not by copytruncate); {_REMEDY}")
         return file, after
 

@@ -11,7 +11,7 @@ shard.
 import os
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 from anyio import CapacityLimiter, to_thread
@@ -26,6 +26,8 @@ from daemon.sources.file_identity import FileIdentity, OpenFile, chain_of
 
 BLOCK_BYTES = 256 * 1024
 KEPT_OF_A_LONG_LINE = 4096
+_PLACEHOLDER = b"?"
+"""Stands for a line that is too long until its bad record takes its place."""
 _BOM = b"\xef\xbb\xbf"
 _REMEDY = "rewind or rebuild the projection from what is there, or skip to a position that you know"
 
@@ -78,10 +80,11 @@ class FileReader:
             moved = self._block_through > self._through
             self._through = max(self._block_through, self._through)
             self._told_end = not moved
-            return Chunk([], self._through, self._clock.monotonic(), at_end=not moved)
+            return Chunk([], self._through, self._clock.monotonic(), at_end=not moved, ends_shard=self._passed())
         self._told_end = False
-        lines, positions = self._lines[:max_events], self._positions[:max_events]
-        self._lines, self._positions = self._lines[max_events:], self._positions[max_events:]
+        count = _fitting(self._lines, max_events, max_bytes)
+        lines, positions = self._lines[:count], self._positions[:count]
+        self._lines, self._positions = self._lines[count:], self._positions[count:]
         records = self._envelope.decode_many(lines, positions, self._max_depth)
         if self._too_long:
             records = [self._too_long.pop(record.position, record) for record in records]
@@ -180,20 +183,21 @@ class FileReader:
         lines = block.split(b"\n")
         lines.pop()
         positions: list[Position] = [(number, at := at + len(line) + 1) for line in lines]
+        # Length is judged before BOM and CR go, as it is for a line that is longer than a block.
         if self._long is not None:
             start, head = self._long
             self._long = None
-            self._mark_long(positions[0], head, positions[0][1] - 1 - start)
-            lines[0] = b"?"
-        elif self._at == 0 and lines[0].startswith(_BOM):
-            lines[0] = lines[0][len(_BOM) :]
-        if b"\r" in block:
-            lines = [line.removesuffix(b"\r") for line in lines]
+            self._mark_long(positions[0], head + lines[0], positions[0][1] - 1 - start)
+            lines[0] = _PLACEHOLDER
         if len(block) > self._max_line:
             for index, line in enumerate(lines):
                 if len(line) > self._max_line:
-                    self._mark_long(positions[index], line[:KEPT_OF_A_LONG_LINE], len(line))
-                    lines[index] = b"?"
+                    self._mark_long(positions[index], line, len(line))
+                    lines[index] = _PLACEHOLDER
+        if self._at == 0 and lines[0].startswith(_BOM):
+            lines[0] = lines[0][len(_BOM) :]
+        if b"\r" in block:
+            lines = [line.removesuffix(b"\r") for line in lines]
         self._at, self._block_through = at, (number, at)
         self._file.forget_window(at)
         self._set(lines, positions)
@@ -213,12 +217,14 @@ class FileReader:
         detail = (
             f"a line of {length} bytes exceeds the limit of {self._max_line}; split the event or raise max_line_bytes"
         )
-        self._too_long[position] = BadRecord(position, head, EventProblem("too-large", detail))
+        self._too_long[position] = BadRecord(position, head[:KEPT_OF_A_LONG_LINE], EventProblem("too-large", detail))
 
     def _pass_over(self, block: bytes) -> None:
         """Go on within a line that is too long, keeping its beginning only."""
         if self._long is None:
-            self._long = (self._at, block[:KEPT_OF_A_LONG_LINE])
+            self._long = (self._at, b"")
+        start, head = self._long
+        self._long = (start, (head + block)[:KEPT_OF_A_LONG_LINE])
         self._at += len(block)
 
     def _finish_file(self, rest: bytes, successor: OpenFile) -> None:
@@ -229,7 +235,7 @@ class FileReader:
             start, head = self._long
             self._long = None
             self._mark_long(position, head, self._at - start)
-            rest = b"?"
+            rest = _PLACEHOLDER
         elif self._at == len(rest):
             rest = rest.removeprefix(_BOM)
         rest = rest.removesuffix(b"\r")
@@ -274,3 +280,11 @@ class FileReader:
             finally:
                 candidate.close()
         return self._path if chain[-1] == self._path else None
+
+
+def _fitting(lines: Sequence[bytes], max_events: int, max_bytes: int) -> int:
+    """Return how many of the next lines one read may give: at least one."""
+    given = lines[:max_events]
+    if sum(map(len, given)) <= max_bytes:
+        return len(given)
+    return max(1, bisect_right(list(accumulate(map(len, given))), max_bytes))

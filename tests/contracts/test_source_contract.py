@@ -1,11 +1,16 @@
 """Every Source against the suites that fit it. An adapter adds a class with a `rig` fixture."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 
 import pytest
 
 from daemon.core.errors import LogLost, SourceUnavailable
 from daemon.core.positions import START
+from daemon.sources.envelopes import CloudEvents
+from daemon.sources.file import FileSource
+from daemon.testing.clock import VirtualClock
 from daemon.testing.memory_source import MemorySource
 from tests.contracts.source_contract import SHARD, LogContract, QueueContract, drain, ids_of
 from tests.core.events import an_event
@@ -67,6 +72,27 @@ class TestMemoryLog(LogContract):
         rig.source.trim(SHARD, (rig.stride,))
         with pytest.raises(LogLost):
             await rig.source.open(SHARD, START, None)
+
+
+class FileRig:
+    def __init__(self, folder: Path) -> None:
+        self.shard = "a.jsonl"
+        self.path = folder / self.shard
+        self.path.touch()
+        self.source = FileSource("files", [str(folder / "*.jsonl")], CloudEvents(), clock=VirtualClock())
+
+    async def grow(self, ids: Sequence[str]) -> None:
+        lines = [{"specversion": "1.0", "id": name, "type": "T", "source": "/s", "data": {"n": 1}} for name in ids]
+        with self.path.open("ab") as log:
+            log.writelines(json.dumps(line).encode() + b"\n" for line in lines)
+
+
+class TestFile(LogContract):
+    @pytest.fixture
+    async def rig(self, tmp_path: Path) -> AsyncIterator[FileRig]:
+        rig = FileRig(tmp_path)
+        yield rig
+        await rig.source.aclose()
 
 
 class TestMemoryQueue(QueueContract):
