@@ -31,6 +31,7 @@ from daemon.core.planner import Oversize, PlanContext, Planned, plan, retention_
 from daemon.core.projection import Dedup, OnLate, ProjectionSpec
 from daemon.core.rows import Attributes, StoredRow, WriteKind
 from daemon.core.view import UNLOADED, Base
+from daemon.core.window import unpacked
 from daemon.ports.source import Reader
 
 _SUSPICIOUS_BATCHES = 20
@@ -148,8 +149,8 @@ class Folder:
         verdicts = judge_by_position(chunk.records, Evidence(base.position, horizon))
         in_flight = self.in_flight
         if spec.dedup is Dedup.SHARD:
-            pending = {} if in_flight is None else dict(in_flight.planned.marks)
-            return judge_packed(chunk.records, verdicts, await self.window.known(self.checkpoint), pending)
+            pending = {} if in_flight is None else unpacked(in_flight.planned.marks)
+            return judge_packed(chunk.records, verdicts, await self.window.loaded(self.checkpoint), pending)
         if spec.dedup is Dedup.EVENT:
             await self._read_markers(chunk)
             pending = {} if in_flight is None else {m.event_id: m.digest for m in in_flight.planned.commit.markers}

@@ -6,13 +6,12 @@ hold it.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
 
 from daemon.core.checkpoint import Checkpoint
 from daemon.core.commit import Commit
 from daemon.core.errors import StoreUnavailable
 from daemon.core.identity import Scope
-from daemon.core.window import MarkerWindow, SegmentLog, unpack_entries
+from daemon.core.window import MarkerWindow, SegmentLog
 from daemon.ports.store import Store
 
 _TORN_READS = 10
@@ -57,17 +56,17 @@ class ShardWindow:
         """Count the ids in memory."""
         return 0 if self._window is None else len(self._window)
 
-    async def known(self, checkpoint: Checkpoint) -> Callable[[bytes], bytes | None]:
-        """Return the look-up of id digests, loading the window first when it is not in memory.
+    async def loaded(self, checkpoint: Checkpoint) -> MarkerWindow:
+        """Return the window, reading it first when it is not in memory.
 
         Raises StoreUnavailable when the store keeps answering with less than the checkpoint names.
         """
         if self._window is None:
             self._window = await self._load(checkpoint)
         self._memory.touch(self)
-        return self._window.lookup()
+        return self._window
 
-    def settle(self, commit: Commit, marks: tuple[tuple[bytes, bytes], ...]) -> None:
+    def settle(self, commit: Commit, marks: bytes) -> None:
         """Take in what a commit marked."""
         if commit.segment is not None:
             self.segments.settle(commit.segment)
@@ -90,7 +89,7 @@ class ShardWindow:
             if checkpoint.segment < 0 or (newest is not None and newest.commit_seq >= checkpoint.segment_seq):
                 window = MarkerWindow(self._capacity)
                 for segment in segments:
-                    window.remember(unpack_entries(segment.entries))
+                    window.remember(segment.entries)
                 self.segments = SegmentLog(self._capacity, segments)
                 return window
         message = (

@@ -8,7 +8,7 @@ duplicate. An event that appears twice within one batch is judged against its fi
 marker is still there is a duplicate, not late.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -16,6 +16,7 @@ from hashlib import blake2b
 
 from daemon.core.events import DIGEST_BYTES, Event, Record
 from daemon.core.positions import Position
+from daemon.core.window import PAYLOAD_BYTES, SPLIT, MarkerWindow, held_payload
 
 
 class Verdict(StrEnum):
@@ -55,11 +56,7 @@ class Judged:
     records: Sequence[Record]
     verdicts: list[Verdict | None]
     marks: dict[int, bytes] = field(default_factory=dict[int, bytes])
-    """Index of a new event to its id digest (packed markers only)."""
-
-
-type Known = Callable[[bytes], bytes | None]
-"""Looks up an id digest and returns the first 4 bytes of the payload digest marked with it, or None."""
+    """Index of a new event to its packed marker: id digest and the first 4 bytes of its payload digest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +92,7 @@ def judge_by_position(records: Sequence[Record], evidence: Evidence) -> list[Ver
 
 
 def judge_packed(
-    records: Sequence[Record], verdicts: list[Verdict | None], known: Known, pending: Mapping[bytes, bytes]
+    records: Sequence[Record], verdicts: list[Verdict | None], window: MarkerWindow, pending: Mapping[bytes, bytes]
 ) -> Judged:
     """Judge the records not judged yet by the markers of their own shard; fill in the ids to mark.
 
@@ -103,19 +100,26 @@ def judge_packed(
     """
     marks: dict[int, bytes] = {}
     fresh: dict[bytes, bytes] = {}
-    get_fresh, get_pending = fresh.get, pending.get
+    get_fresh, get_pending, get_known, hashed, split = fresh.get, pending.get, window.entries.get, blake2b, SPLIT
     for index, record in enumerate(records):
         verdict = verdicts[index]
         if (verdict is not None and verdict is not Verdict.LATE) or type(record) is not Event:
             continue
-        digest = blake2b(record.id.encode(), digest_size=DIGEST_BYTES).digest()
-        before = get_fresh(digest) or get_pending(digest) or known(digest)
+        digest = hashed(record.id.encode(), digest_size=DIGEST_BYTES).digest()
+        payload = record.digest[:PAYLOAD_BYTES]
+        before = get_fresh(digest)
         if before is None:
-            if verdict is None:
-                fresh[digest] = record.digest[:4]
-                marks[index] = digest
-        else:
-            verdicts[index] = Verdict.DUPLICATE_MARKER if before == record.digest[:4] else Verdict.CONFLICT
+            high, low = split(digest)
+            held = get_known(high >> 4)
+            if held is not None:
+                before = held_payload(held, low)
+            if before is None and pending:
+                before = get_pending(digest)
+        if before is not None:
+            verdicts[index] = Verdict.DUPLICATE_MARKER if before == payload else Verdict.CONFLICT
+        elif verdict is None:
+            fresh[digest] = payload
+            marks[index] = digest + payload
     return Judged(records, verdicts, marks)
 
 

@@ -14,7 +14,7 @@ Invariants: handlers run in log order; a failed event leaves no trace in any row
 between folds except what the caller passes in.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -116,9 +116,9 @@ class Fold:
     """One pass. Views call back into it; nobody else should."""
 
     __slots__ = (
-        "_context", "_count", "_effects", "_event", "_failures", "_handler", "_judged", "_lookup", "_main",
+        "_context", "_count", "_effects", "_emitter", "_event", "_failures", "_handler", "_judged", "_lookup", "_main",
         "_newly_parked", "_ordinal", "_others", "_parked", "_spec", "_undo", "_verdicts",
-        "missing", "names", "raised", "watermark",
+        "careful", "missing", "raised", "watermark",
     )  # fmt: skip
 
     def __init__(self, judged: Judged, context: FoldContext, failures: dict[int, Failure], count: int) -> None:
@@ -141,10 +141,11 @@ class Fold:
         self._event: Event | None = None
         self._handler = ""
         self._ordinal = 0
+        self._emitter: tuple[Event, str] | None = None
         self._undo: dict[RowKey, SavedView] | None = None
         self.missing: set[RowKey] = set()
         self.raised = False
-        self.names: set[str] = set()
+        self.careful = False
         self.watermark: datetime | None = None
 
     def run(self, *, careful: bool = False) -> Stop | None:  # noqa: C901, PLR0912, PLR0915 - the hot loop, one on purpose
@@ -152,9 +153,11 @@ class Fold:
 
         Without `careful` a failing event only sets `raised`, and the pass is worth nothing but its missing rows.
         """
+        self.careful = careful
         spec, main, verdicts, parked = self._spec, self._main, self._verdicts, self._parked
         key_of, sequence_of, upcasters = spec.key, spec.sequence, spec.upcasters
-        handlers_of = spec.dispatch(redelivery=self._context.redelivery).get
+        dispatch = spec.dispatch(redelivery=self._context.redelivery)
+        handlers_of = {kind: [(h.function, h.name) for h in handlers] for kind, handlers in dispatch.items()}.get
         watermark: datetime | None = None
         stop: Stop | None = None
         effects = 0
@@ -166,15 +169,14 @@ class Fold:
                     if stop is not None:
                         break
                     continue
-                self._handler = ""
                 if careful:
-                    self._undo, effects = {}, len(self._effects)
-                event = upcasters[record.type](record) if record.type in upcasters else record
+                    self._handler, self._undo, effects = "", {}, len(self._effects)
+                event = upcasters[record.type](record) if upcasters and record.type in upcasters else record
                 handlers = handlers_of(event.type)
                 if handlers is None and not self._concerns(event):
                     watermark = _later(watermark, record.moment)
                     continue
-                key = event.key = record.key = key_of(event)
+                key = record.key = key_of(event)
                 if parked and key in parked:
                     verdicts[index] = Verdict.PARKED
                     continue
@@ -191,10 +193,11 @@ class Fold:
                         if stop is not None:
                             break
                         continue
-                self._event, self._ordinal = event, 0
-                for handler in handlers or ():
-                    self._handler = handler.name
-                    handler.function(view, event)
+                if event is not record:
+                    event.key = key
+                self._event = event
+                for function, self._handler in handlers or ():
+                    function(view, event)
                 moment = record.moment
                 if moment is not None and (watermark is None or moment > watermark):
                     watermark = moment
@@ -210,7 +213,21 @@ class Fold:
                     if stop is not None:
                         break
         self.watermark = watermark
+        if not careful and not self.raised:
+            self.raised = self._doubtful()
         return stop
+
+    def _doubtful(self) -> bool:
+        """Tell whether a quick pass wrote an attribute that a careful one would refuse."""
+        names: set[str] = set()
+        for view in (*self._main.values(), *self._others.values()):
+            if view.image is not None and not view.image.keys() <= names:
+                try:
+                    check_names(view.image)
+                except EventProblem:
+                    return True
+                names.update(view.image)
+        return False
 
     def folded(self, stop: Stop | None) -> Folded:
         """Return the result of a pass that missed nothing and in which nothing raised."""
@@ -238,11 +255,6 @@ class Fold:
         self.missing.add(key)
         raise RowNeeded
 
-    def check_names(self, names: Iterable[str]) -> None:
-        """Accept attribute names, remembering the good ones."""
-        check_names(names)
-        self.names.update(names)
-
     def at(self, view: str, parts: tuple[object, ...]) -> View:
         """Return the view of another row."""
         if not view or "@" in view:
@@ -260,9 +272,11 @@ class Fold:
             return
         if event is None:  # pragma: no cover - views are only reachable from a running handler
             return
+        emitter = (event, self._handler)
+        self._ordinal = self._ordinal + 1 if emitter == self._emitter else 0
+        self._emitter = emitter
         identity = "\0".join((self._spec.name, event.id, self._handler, str(self._ordinal)))
         effect_id = blake2b(identity.encode(), digest_size=DIGEST_BYTES).hexdigest()
-        self._ordinal += 1
         self._effects.append(Effect(effect_id, name, payload, event.id, event.key))
 
     def _other(self, row_key: RowKey) -> View:

@@ -35,7 +35,7 @@ from daemon.core.positions import Position, position_text
 from daemon.core.projection import Dedup, ProjectionSpec
 from daemon.core.rows import ABSENT, Expectation, RowCheck, RowWrite, StoredRow, WriteKind
 from daemon.core.view import Touch, View
-from daemon.core.window import PAYLOAD_BYTES, SegmentLog, SegmentWrite
+from daemon.core.window import SegmentLog, SegmentWrite
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +60,14 @@ class PlanContext:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A commit ready to send. `marks` are the packed ids it adds, for the window once it has settled."""
+    """A commit ready to send.
+
+    `marks` holds the packed markers it adds (20 bytes each), for the window once it settled.
+    """
 
     commit: Commit
     folded: Folded
-    marks: tuple[tuple[bytes, bytes], ...] = ()
+    marks: bytes = b""
     segment: SegmentWrite | None = None
 
 
@@ -83,21 +86,21 @@ def plan(folded: Folded, chunk: Chunk, context: PlanContext) -> Planned | Oversi
     """Turn a folded batch into a commit within the limits."""
     records = chunk.records[: folded.count]
     rows, checks = _rows(folded, records, context)
-    marked = [
-        (index, record)
-        for index, (record, verdict) in enumerate(zip(records, folded.verdicts, strict=True))
-        if verdict in _MARKED and type(record) is Event
-    ]
     markers: tuple[MarkerWrite, ...] = ()
-    marks: tuple[tuple[bytes, bytes], ...] = ()
+    marks = b""
     segment: SegmentWrite | None = None
     if context.spec.dedup is Dedup.EVENT:
-        markers = tuple(MarkerWrite(record.id, record.digest) for _, record in marked)
+        markers = tuple(
+            MarkerWrite(record.id, record.digest)
+            for record, verdict in zip(records, folded.verdicts, strict=True)
+            if verdict in _MARKED and type(record) is Event
+        )
     elif context.spec.dedup is Dedup.SHARD and context.segments is not None:
         ids = folded.judged.marks
-        marks = tuple((ids[index], record.digest[:PAYLOAD_BYTES]) for index, record in marked if index in ids)
+        whole = folded.count == len(folded.verdicts) == len(folded.judged.records)
+        marks = b"".join(ids.values() if whole else [mark for index, mark in ids.items() if index < folded.count])
         if marks:
-            segment = context.segments.after(b"".join([part for mark in marks for part in mark]), context.pending)
+            segment = context.segments.after(marks, context.pending)
     parked = _parked(folded, records, context)
     draft = Commit(
         scope=context.scope,

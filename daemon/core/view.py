@@ -4,6 +4,10 @@ One view object stands for one row during one fold, shared by all events of the 
 row is written once whatever the number of events. What each intent does after each other, on present and absent
 rows, is the table "Intents" in DESIGN.md, tested cell by cell.
 
+Names are checked at each call in a careful pass only; a quick pass checks each row once at its end, and a careful one
+follows when that finds anything (see `daemon.core.fold`). Types are always normalised at once, since a handler may read
+them back. An integer of more digits than stores keep is left to the store, which rejects it.
+
 Invariants: a loaded base is never changed in place (copied at the first write); a view whose row was only added to
 stays free of reads and conditions; touching an unloaded row in any other way raises `RowNeeded` before anything
 changed.
@@ -16,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from daemon.core.identity import MAIN_VIEW, RowKey
 from daemon.core.rows import Amounts, Attributes, Sequences, StoredRow
-from daemon.core.values import MAX_INT, PLAIN_TYPES, add_exact, amount_of, normalise
+from daemon.core.values import PLAIN_TYPES, add_exact, amount_of, check_names, normalise
 
 if TYPE_CHECKING:
     from daemon.core.fold import Fold
@@ -52,6 +56,7 @@ class Touch(IntEnum):
 
 
 _UNTOUCHED, _READ, _ADDED, _WRITTEN = Touch
+_all_plain = PLAIN_TYPES.issuperset
 
 
 class View:
@@ -88,22 +93,32 @@ class View:
             self.touch = _READ
         return None if self.image is None else MappingProxyType(self.image)
 
-    def put(self, attributes: Mapping[str, object] | None = None, /, **named: object) -> None:
+    def put(self, attributes: Mapping[str, object] | None = None, /, **named: Any) -> None:
         """Make the row exactly these attributes, whatever it was."""
-        image = self._checked(attributes, named)
+        if attributes:
+            named = {**attributes, **named}
+        if self._fold.careful:
+            check_names(named)
+        if not _all_plain(map(type, named.values())):
+            named = {name: normalise(value) for name, value in named.items()}
         if self.touch is not _WRITTEN:
             self.own()
-        self.image = image
+        self.image = named
 
-    def patch(self, attributes: Mapping[str, object] | None = None, /, **named: object) -> None:
+    def patch(self, attributes: Mapping[str, object] | None = None, /, **named: Any) -> None:
         """Set these attributes and keep the others; an absent row is made."""
-        changes = self._checked(attributes, named)
+        if attributes:
+            named = {**attributes, **named}
+        if self._fold.careful:
+            check_names(named)
+        if not _all_plain(map(type, named.values())):
+            named = {name: normalise(value) for name, value in named.items()}
         if self.touch is not _WRITTEN:
             self.own()
         if self.image is None:
-            self.image = changes
+            self.image = named
         else:
-            self.image.update(changes)
+            self.image.update(named)
 
     def add(self, amounts: Mapping[str, object] | None = None, /, *, shared: bool = False, **named: object) -> None:
         """Add numbers to attributes; an absent row or attribute counts as 0. Commutative: any shard may add to any row.
@@ -116,8 +131,9 @@ class View:
         if shared:
             self._fold.partial(self.row_key).add(named)
             return
-        if not named.keys() <= self._fold.names:
-            self._fold.check_names(named)
+        if self.touch is _ADDED and self.sequences is None and self._add_integers(named):
+            return
+        check_names(named)
         if self.touch is _READ or self.sequences is not None:
             self.own()
         if self.touch is _WRITTEN:
@@ -132,6 +148,16 @@ class View:
                 add_exact(image.get(name), total, name)
         mine.update(sums)
         self.touch = _ADDED
+
+    def _add_integers(self, named: Mapping[str, object]) -> bool:
+        """Add to amounts that are there already, the common case; False when any part of it is uncommon."""
+        mine = self.amounts
+        for name, value in named.items():
+            if type(value) is not int or type(mine.get(name)) is not int:
+                return False
+        for name, value in named.items():
+            mine[name] += value  # pyright: ignore[reportOperatorIssue] - checked above
+        return True
 
     def delete(self) -> None:
         """Remove the row; an absent row stays absent."""
@@ -162,17 +188,6 @@ class View:
         image = dict(self.image) if written and self.image is not None else self.image
         sequences = None if self.sequences is None else dict(self.sequences)
         return SavedView(self, image, sequences, dict(self.amounts), self.touch)
-
-    def _checked(self, attributes: Mapping[str, object] | None, named: dict[str, Any]) -> Attributes:
-        """Return the attributes as a dict of their own, every value portable."""
-        if attributes:
-            named = {**attributes, **named}
-        if not named.keys() <= self._fold.names:
-            self._fold.check_names(named)
-        for value in named.values():
-            if type(value) not in PLAIN_TYPES or (type(value) is int and not -MAX_INT <= value <= MAX_INT):
-                return {name: normalise(item) for name, item in named.items()}
-        return named
 
     def own(self) -> None:
         """Make the image this fold's own: copied from the base, pending amounts applied, conditioned from now on."""

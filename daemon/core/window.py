@@ -9,7 +9,7 @@ are numbered; only the newest (open) one is rewritten, and an entry never moves.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
 from struct import Struct
@@ -22,49 +22,53 @@ ENTRY_BYTES = DIGEST_BYTES + PAYLOAD_BYTES
 SEGMENT_BYTES = 1024
 """A segment stops being rewritten once it holds this much: one write unit."""
 
-_SPLIT = Struct(">QQ").unpack
+SPLIT = Struct(">QQ").unpack
+"""Splits an id digest into its high and low halves."""
+_ENTRY = Struct(">QQI")
 _PAYLOAD_BITS = 32
 _PAYLOAD_MASK = (1 << _PAYLOAD_BITS) - 1
 _LOW_SHIFT = 36
 
 
 class MarkerWindow:
-    """The newest `capacity` ids of a shard. Not thread-safe; owned by one actor."""
+    """The newest `capacity` ids of a shard. Not thread-safe; owned by one actor.
 
-    __slots__ = ("_entries", "capacity")
+    `entries` maps the kept bits; it is public for the one loop that judges batches (`daemon.core.dedup.judge_packed`).
+    """
+
+    __slots__ = ("capacity", "entries")
 
     def __init__(self, capacity: int) -> None:
         """Start empty."""
         self.capacity = capacity
-        self._entries: dict[int, int] = {}
+        self.entries: dict[int, int] = {}
 
     def __len__(self) -> int:
         """Count the ids held."""
-        return len(self._entries)
+        return len(self.entries)
 
-    def lookup(self) -> Callable[[bytes], bytes | None]:
-        """Return a function from an id digest to the payload digest (4 bytes) marked with it, or None."""
-        get, split = self._entries.get, _SPLIT
+    def known(self, digest: bytes) -> bytes | None:
+        """Return the payload digest (4 bytes) marked with an id digest, or None."""
+        high, low = SPLIT(digest)
+        held = self.entries.get(high >> 4)
+        return None if held is None else held_payload(held, low)
 
-        def known(digest: bytes) -> bytes | None:
-            high, low = split(digest)
-            found = get(high >> 4)
-            if found is None or found >> _PAYLOAD_BITS != low >> _LOW_SHIFT:
-                return None
-            return (found & _PAYLOAD_MASK).to_bytes(PAYLOAD_BYTES)
-
-        return known
-
-    def remember(self, entries: Iterable[tuple[bytes, bytes]]) -> None:
-        """Add (id digest, payload digest) pairs, newest last, and forget the oldest beyond the capacity."""
-        mine = self._entries
-        for digest, payload in entries:
-            high, low = _SPLIT(digest)
-            mine[high >> 4] = (low >> _LOW_SHIFT) << _PAYLOAD_BITS | int.from_bytes(payload[:PAYLOAD_BYTES])
+    def remember(self, packed: bytes) -> None:
+        """Add packed entries (20 bytes each), newest last, and forget the oldest beyond the capacity."""
+        mine = self.entries
+        for high, low, payload in _ENTRY.iter_unpack(packed):
+            mine[high >> 4] = (low >> _LOW_SHIFT) << _PAYLOAD_BITS | payload
         excess = len(mine) - self.capacity
         if excess > self.capacity >> 6:
             for oldest in list(islice(mine, excess)):
                 del mine[oldest]
+
+
+def held_payload(held: int, low: int) -> bytes | None:
+    """Return the payload digest in a held entry, None when it belongs to another id than `low` is half of."""
+    if held >> _PAYLOAD_BITS != low >> _LOW_SHIFT:
+        return None
+    return (held & _PAYLOAD_MASK).to_bytes(PAYLOAD_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +137,9 @@ class SegmentLog:
             self.first += 1
 
 
-def unpack_entries(entries: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Iterate (id digest, payload digest) of a segment, oldest first."""
-    for start in range(0, len(entries), ENTRY_BYTES):
-        middle = start + DIGEST_BYTES
-        yield entries[start:middle], entries[middle : start + ENTRY_BYTES]
+def unpacked(packed: bytes) -> dict[bytes, bytes]:
+    """Return packed entries as a dict of id digest to payload digest (4 bytes)."""
+    return {
+        packed[start : start + DIGEST_BYTES]: packed[start + DIGEST_BYTES : start + ENTRY_BYTES]
+        for start in range(0, len(packed), ENTRY_BYTES)
+    }
