@@ -29,7 +29,7 @@ from daemon.core.identity import MAIN_VIEW, RowKey, ShardId
 from daemon.core.keys import key_text
 from daemon.core.projection import OnError, OnGap, ProjectionSpec
 from daemon.core.rows import Effect
-from daemon.core.values import MAX_DIGITS, check_names
+from daemon.core.values import MAX_DIGITS, MAX_INT, check_names
 from daemon.core.view import UNLOADED, Base, RowNeeded, SavedView, StoredRow, Touch, View, partial_view
 
 type Lookup = Callable[[RowKey], Base]
@@ -221,12 +221,18 @@ class Fold:
         """Tell whether a quick pass wrote an attribute that a careful one would refuse."""
         names: set[str] = set()
         for view in (*self._main.values(), *self._others.values()):
-            if view.image is not None and not view.image.keys() <= names:
+            held = view.amounts or view.image
+            if not held:
+                continue
+            if not held.keys() <= names:
                 try:
-                    check_names(view.image)
+                    check_names(held)
                 except EventProblem:
                     return True
-                names.update(view.image)
+                names.update(held)
+            for value in held.values():
+                if type(value) is int and not -MAX_INT <= value <= MAX_INT:
+                    return True
         return False
 
     def folded(self, stop: Stop | None) -> Folded:

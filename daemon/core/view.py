@@ -4,9 +4,9 @@ One view object stands for one row during one fold, shared by all events of the 
 row is written once whatever the number of events. What each intent does after each other, on present and absent
 rows, is the table "Intents" in DESIGN.md, tested cell by cell.
 
-Names are checked at each call in a careful pass only; a quick pass checks each row once at its end, and a careful one
-follows when that finds anything (see `daemon.core.fold`). Types are always normalised at once, since a handler may read
-them back. An integer of more digits than stores keep is left to the store, which rejects it.
+Names and sizes are checked at each call in a careful pass only; a quick pass checks each row once at its end, and a
+careful one follows when that finds anything (see `daemon.core.fold`). Types are always normalised at once, since a
+handler may read them back.
 
 Invariants: a loaded base is never changed in place (copied at the first write); a view whose row was only added to
 stays free of reads and conditions; touching an unloaded row in any other way raises `RowNeeded` before anything
@@ -99,7 +99,7 @@ class View:
             named = {**attributes, **named}
         if self._fold.careful:
             check_names(named)
-        if not _all_plain(map(type, named.values())):
+        if self._fold.careful or not _all_plain(map(type, named.values())):
             named = {name: normalise(value) for name, value in named.items()}
         if self.touch is not _WRITTEN:
             self.own()
@@ -111,7 +111,7 @@ class View:
             named = {**attributes, **named}
         if self._fold.careful:
             check_names(named)
-        if not _all_plain(map(type, named.values())):
+        if self._fold.careful or not _all_plain(map(type, named.values())):
             named = {name: normalise(value) for name, value in named.items()}
         if self.touch is not _WRITTEN:
             self.own()
@@ -131,7 +131,7 @@ class View:
         if shared:
             self._fold.partial(self.row_key).add(named)
             return
-        if self.touch is _ADDED and self.sequences is None and self._add_integers(named):
+        if self.touch is _ADDED and self.sequences is None and not self._fold.careful and self._add_integers(named):
             return
         check_names(named)
         if self.touch is _READ or self.sequences is not None:
