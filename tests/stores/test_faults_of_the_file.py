@@ -254,3 +254,10 @@ async def test_a_closed_store_says_so(opened: Any, kit: Any) -> None:
         with pytest.raises(StoreUnavailable, match="not open"):
             await store.read_checkpoint(kit.scope())
         assert isinstance(await store.commit(kit.commit(Checkpoint(), "c"), 1), Busy)
+
+
+async def test_what_is_answered_is_on_the_disk(opened: Any) -> None:
+    """The writer's log is flushed at every commit: `synchronous = FULL` over a write-ahead log."""
+    async with opened() as store:
+        assert await store._write(run("PRAGMA journal_mode")) == "wal"
+        assert await store._write(run("PRAGMA synchronous")) == 2

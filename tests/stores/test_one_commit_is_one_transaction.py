@@ -198,3 +198,24 @@ async def test_generations_stand_as_first_made(opened: Any, kit: Any) -> None:
         await other.create_generation(Generation("flights", 2), 2, live=True)
         records = await store.generations("flights")
         assert [(r.generation.number, r.version, r.live) for r in records] == [(1, 1, False), (2, 2, True)]
+
+
+async def test_the_epoch_alone_fences(opened: Any, kit: Any) -> None:
+    """Another epoch under the same commit number is fenced: both halves of the fence are compared."""
+    async with opened() as store:
+        taken = await store.take(kit.scope(), "me", Checkpoint())
+        stale = replace(kit.commit(taken, "c1"), fence=taken.fence._replace(epoch=taken.epoch + 1))
+        assert await store.commit(stale, 1) == Fenced(taken)
+
+
+async def test_a_write_without_sequences_keeps_them(opened: Any, kit: Any) -> None:
+    """A row's version vector stays when a write says nothing about it, and goes when the write's is empty."""
+    async with opened() as store:
+        cp = await store.take(kit.scope(), "me", Checkpoint())
+        for number, (written, kept) in enumerate((({"log": 4}, {"log": 4}), (None, {"log": 4}), ({}, {}))):
+            expect = Expectation(number, "s") if number else ABSENT
+            commit = kit.commit(cp, f"c{number}", replace(kit.put("k", 1, expect, "s"), sequences=written))
+            assert await store.commit(commit, 1) == Committed()
+            row = (await store.load_rows(kit.generation, [RowKey("main", "k")]))[RowKey("main", "k")]
+            assert row.sequences == kept
+            cp = commit.checkpoint
