@@ -1,0 +1,282 @@
+"""Each mended mistake of the core, by name."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from daemon.core.batcher import Batcher, BatchPolicy, Chunk
+from daemon.core.checkpoint import Checkpoint
+from daemon.core.commit import Commit, Limits, Rejected
+from daemon.core.dedup import Evidence, Judged, Verdict, id_digest, judge_by_event, judge_by_position, judge_packed
+from daemon.core.errors import EventProblem, IllegalTransition
+from daemon.core.events import Event, Record
+from daemon.core.fold import Failure, FoldContext, Folded, Missing, Unsettled, fold
+from daemon.core.identity import MAIN_VIEW, RowKey, Scope
+from daemon.core.keys import key_text
+from daemon.core.planner import PlanContext, Planned, plan, shard_of
+from daemon.core.positions import START
+from daemon.core.projection import Dedup
+from daemon.core.recovery import Fate, RetryPolicy, Step, after_outcome, fate_of
+from daemon.core.rows import ABSENT, Expectation, RowCheck, StoredRow, WriteKind
+from daemon.core.values import MAX_INT, add_exact, normalise
+from daemon.core.view import Base, View
+from daemon.core.window import PAYLOAD_BYTES, MarkerWindow
+from tests.core.events import START_TIME, a_bad_record, a_spec, an_event
+
+SCOPE = Scope("orders", 1, "log", "a")
+
+
+def folding(
+    records: list[Record], spec: Any, rows: Mapping[RowKey, Base] | None = None,
+    verdicts: list[Any] | None = None, **more: Any,
+) -> Folded | Missing | Unsettled:  # fmt: skip
+    """Fold on rows that are all known."""
+    context = FoldContext(spec, SCOPE.shard_id, (rows or {}).get, **more)
+    return fold(Judged(records, verdicts or [None] * len(records)), context)
+
+
+def planning(records: list[Record], spec: Any, rows: Mapping[RowKey, Base] | None = None, **more: Any) -> Commit:
+    """Fold and plan without limits."""
+    folded = folding(records, spec, rows, **more)
+    assert isinstance(folded, Folded)
+    through = records[-1].position
+    planned = plan(folded, Chunk(records, through), PlanContext(SCOPE, spec, Checkpoint(), "c", START_TIME, Limits()))
+    assert isinstance(planned, Planned)
+    return planned.commit
+
+
+def did(name: str, position: int = 1, **data: Any) -> Event:
+    """An event of key `k`."""
+    return an_event(name, data={"key": "k", **data}, position=(position,))
+
+
+def number_of(event: Event) -> int:
+    """The entity's sequence number."""
+    return event.data["n"]
+
+
+def test_remains_of_a_failed_event_fail_no_other() -> None:
+    """An event that writes and then raises does not make the next event of its row fail."""
+
+    def handler(view: View, event: Event) -> None:
+        if event.data.get("poison"):
+            view.put(n="text")
+            view.emit("mail")
+            raise ValueError
+        view.add(n=1)
+
+    commit = planning([did("e1", 1, poison=True), did("e2", 2)], a_spec(handler))
+    assert [one.event_id for one in commit.dead_letters] == ["e1"]
+    assert [write.attributes for write in commit.rows] == [{"n": 1}]
+    assert commit.effects == ()
+
+
+def test_duplicate_is_not_dead_lettered_for_an_earlier_failure() -> None:
+    """A failure carried over from an earlier fold is dropped when the event turned out to be a duplicate."""
+    failures = {0: Failure("handler-raised", "x")}
+    folded = folding([did("e1")], a_spec(), verdicts=[Verdict.DUPLICATE_MARKER], failures=failures)
+    assert isinstance(folded, Folded)
+    assert (folded.verdicts, folded.failures) == ([Verdict.DUPLICATE_MARKER], {})
+
+
+def test_gap_on_an_uncommitted_batch_decides_nothing() -> None:
+    """A gap parks a key only on a settled base."""
+    spec = a_spec(dedup=Dedup.SEQUENCE, sequence=number_of)
+    rows = {RowKey(MAIN_VIEW, "k"): StoredRow({}, 1, "s", {"log": 1})}
+    assert isinstance(folding([did("e", n=3)], spec, rows, settled=False), Unsettled)
+    settled = folding([did("e", n=3)], spec, rows)
+    assert isinstance(settled, Folded)
+    assert settled.verdicts == [Verdict.PARKED]
+
+
+def test_failure_before_any_handler_names_none() -> None:
+    """An event without a key does not blame the handler of the event before it."""
+
+    def handler(view: View, _event: Event) -> None:
+        view.put(n=1)
+
+    commit = planning([did("e1", 1), an_event("e2", position=(2,))], a_spec(handler))
+    assert [(one.reason, one.handler) for one in commit.dead_letters] == [("no-key", "")]
+
+
+def test_error_without_a_text_is_a_failure_of_its_event() -> None:
+    """An exception whose own text raises is still a dead letter, not the shard's end."""
+
+    class BrokenError(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    def handler(_view: View, _event: Event) -> None:
+        raise BrokenError
+
+    assert [one.reason for one in planning([did("e1")], a_spec(handler)).dead_letters] == ["handler-raised"]
+
+
+def test_redelivery_emits_nothing() -> None:
+    """No effect comes of a re-delivery, whatever handler emits it."""
+
+    def handler(view: View, _event: Event) -> None:
+        view.emit("mail")
+
+    assert len(planning([did("e1")], a_spec(handler)).effects) == 1
+    assert planning([did("e1")], a_spec(handler), redelivery=True).effects == ()
+
+
+def test_watermark_comes_of_applied_events_only() -> None:
+    """A failing event from the far future does not make later events late."""
+
+    def handler(_view: View, event: Event) -> None:
+        if event.id == "bad":
+            raise ValueError
+
+    bad = an_event("bad", data={"key": "k"}, position=(2,), seconds=1e9)
+    assert planning([did("e1"), bad], a_spec(handler)).checkpoint.watermark == START_TIME
+
+
+def test_row_made_and_deleted_again_is_checked() -> None:
+    """A row seen absent and left absent is checked to be absent still."""
+
+    def handler(view: View, _event: Event) -> None:
+        view.put(a=1)
+        view.delete()
+
+    commit = planning([did("e1")], a_spec(handler))
+    assert (commit.rows, commit.checks) == ((), (RowCheck(RowKey(MAIN_VIEW, "k"), ABSENT),))
+
+
+def test_shared_row_read_is_checked_though_this_shard_wrote_it_last() -> None:
+    """A row of another view may have other writers, so reading it alone is checked."""
+
+    def handler(view: View, _event: Event) -> None:
+        assert view.at("side", "x").row
+        assert view.row
+
+    mine = StoredRow({"a": 1}, 1, "log/a@1#e0")
+    rows = {RowKey("side", "x"): mine, RowKey(MAIN_VIEW, "k"): mine}
+    commit = planning([did("e1")], a_spec(handler), rows)
+    assert commit.checks == (RowCheck(RowKey("side", "x"), Expectation(1, "log/a@1#e0")),)
+
+
+def test_shard_with_an_at_sign_is_found_in_its_provenance() -> None:
+    """A shard label may hold `@`, and so may an event id."""
+    assert shard_of("log/a@b.jsonl@12.3#e@1#x") == "log/a@b.jsonl"
+    assert shard_of("log/q@start#e1") == "log/q"
+    assert not shard_of("nonsense")
+
+
+def test_bad_records_of_a_queue_are_told_apart() -> None:
+    """Two bad records without position or id are two dead letters; the same one twice is one, and both are counted."""
+    records: list[Record] = [a_bad_record(START, raw) for raw in (b"{", b"[", b"{")]
+    commit = planning(records, a_spec())
+    assert len({(one.position, one.event_id) for one in commit.dead_letters}) == len(commit.dead_letters) == 2
+    assert commit.checkpoint.counters["dead_lettered"] == commit.checkpoint.counters["read"] == 3
+
+
+def test_positions_of_a_queue_prove_nothing() -> None:
+    """Records without positions are never duplicates by position, wherever the checkpoint stands."""
+    records: list[Record] = [an_event(name, position=START) for name in "ab"]
+    for settled in (START, (5,)):
+        assert judge_by_position(records, Evidence(settled)) == [None, None]
+
+
+def test_late_event_with_a_marker_is_a_duplicate() -> None:
+    """An old event whose marker is still there is a duplicate; without one it stays late and marks nothing."""
+    event = did("e1")
+    assert judge_by_event([event], [Verdict.LATE], {"e1": event.digest}, {}).verdicts == [Verdict.DUPLICATE_MARKER]
+    assert judge_by_event([event], [Verdict.LATE], {}, {}).verdicts == [Verdict.LATE]
+    window = MarkerWindow(10)
+    assert judge_packed([event], [Verdict.LATE], window, {}).verdicts == [Verdict.LATE]
+    assert judge_packed([event], [Verdict.LATE], window, {}).marks == {}
+    window.remember(id_digest("e1") + event.digest[:PAYLOAD_BYTES])
+    assert judge_packed([event], [Verdict.LATE], window, {}).verdicts == [Verdict.DUPLICATE_MARKER]
+
+
+def test_taking_nothing_skips_nothing() -> None:
+    """A batch of at most 0 records takes one rather than moving past unread ones, and a full one keeps the gap."""
+    batcher = Batcher(BatchPolicy(max_events=1))
+    batcher.add(Chunk([did("e1", 1)], (5,)))
+    batcher.add(Chunk([did("e2", 9)], (9,)))
+    first = batcher.take(0)
+    assert (len(first.records), first.through, len(batcher)) == (1, (5,), 1)
+
+
+def test_failed_add_leaves_the_row_untouched() -> None:
+    """An add that is refused half way, and caught by the handler, adds nothing and makes no row."""
+
+    def handler(view: View, _event: Event) -> None:
+        with pytest.raises(EventProblem):
+            view.add(a=1, b="x")
+
+    assert planning([did("e1")], a_spec(handler)).rows == ()
+
+
+def test_sequenced_row_blames_the_event_that_adds() -> None:
+    """In sequence mode an add goes into the whole row, and what does not fit is that event's dead letter."""
+
+    def handler(view: View, _event: Event) -> None:
+        view.add(n=MAX_INT)
+
+    spec = a_spec(handler, dedup=Dedup.SEQUENCE, sequence=number_of)
+    commit = planning([did("e1", 1, n=1), did("e2", 2, n=2)], spec)
+    assert [one.event_id for one in commit.dead_letters] == ["e2"]
+    assert [(write.kind, write.attributes, write.sequences) for write in commit.rows] == [
+        (WriteKind.PUT, {"n": MAX_INT}, {"log": 2})
+    ]
+
+
+def test_dates_and_plain_subclasses_can_be_stored() -> None:
+    """A date, a UUID and a subclass of str become plain text."""
+
+    class Text(str):
+        __slots__ = ()
+
+    assert normalise(START_TIME) == "2026-01-01T00:00:00+00:00"
+    assert normalise([START_TIME.date(), UUID(int=1)]) == ["2026-01-01", str(UUID(int=1))]
+    assert type(normalise(Text("x"))) is str
+
+
+def test_numbers_no_store_keeps_are_refused() -> None:
+    """Integers beyond 38 digits and decimals of extreme size are refused, in rows and in sums."""
+    for value in (MAX_INT + 1, 1e300, Decimal("1E+126"), Decimal("1E-131"), float("inf")):
+        with pytest.raises(EventProblem):
+            normalise(value)
+    with pytest.raises(EventProblem):
+        add_exact(MAX_INT, 1, "n")
+
+    def handler(view: View, _event: Event) -> None:
+        view.put(n=MAX_INT + 1)
+
+    assert len(planning([did("e1")], a_spec(handler)).dead_letters) == 1
+
+
+def test_long_decimal_keys_stay_apart() -> None:
+    """Decimal keys are exact whatever the decimal context, and plain numbers have one text."""
+    one, two = Decimal("1234567890123456789012345678901.5"), Decimal("1234567890123456789012345678901.6")
+    assert key_text((one,)) != key_text((two,))
+    assert [key_text((Decimal(text),)) for text in ("1.50", "-0.0", "1E+2")] == ["1.5", "0", "100"]
+
+
+def test_refused_commit_without_events_is_trouble() -> None:
+    """A heartbeat that the store refuses dead-letters nothing."""
+    policy = RetryPolicy()
+    assert after_outcome(Rejected("x"), events=0, row_conflicts=0, waited=0, policy=policy) is Step.TROUBLE
+
+
+def test_own_bug_parks_as_bug() -> None:
+    """An error of our tree that says 'report this' is a bug, not something to restart over."""
+    assert fate_of(IllegalTransition("x"), 0, RetryPolicy()) is Fate.PARK_AS_BUG
+
+
+def test_same_effect_twice_in_a_batch_is_one_action() -> None:
+    """No two actions of a commit touch one effect."""
+
+    def handler(view: View, _event: Event) -> None:
+        view.emit("mail")
+
+    commit = planning([did("e1", 1), did("e1", 2)], a_spec(handler))
+    assert len(commit.effects) == 1
+    assert replace(commit).effects == commit.effects
