@@ -230,7 +230,7 @@ def upcast(old: str, /, *, to: str | None = None) -> AnyDecorator:
 
 
 def marks_of(function: object) -> list[Listening | Upcasting]:
-    """Return what `@on` and `@upcast` wrote on a function (or on the function within a static method), in order."""
+    """Return what `@on` and `@upcast` wrote on a function (or on the function within a static method)."""
     inner = getattr(function, "__func__", function)
     found: list[Listening | Upcasting] = []
     for holder in (inner,) if inner is function else (inner, function):
@@ -251,10 +251,9 @@ def _declare(declaration: Declaration) -> None:
 
 
 def _mark(function: object, mark: Listening | Upcasting) -> None:
-    # Decorators apply from the bottom up; the order of reading is the other way round.
     namespace = getattr(function, "__dict__", None)
     if namespace is not None:
-        namespace[FUNCTION_MARK] = [mark, *namespace.get(FUNCTION_MARK, ())]
+        namespace[FUNCTION_MARK] = [*namespace.get(FUNCTION_MARK, ()), mark]
     inner = getattr(function, "__func__", function)
     if isinstance(inner, FunctionType):
         known = MARKS.functions.setdefault(inner.__module__, [])
