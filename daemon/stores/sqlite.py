@@ -63,8 +63,6 @@ _EXPIRE_BLOCK = 5_000
 _SCOPE_IS = " AND ".join(f"{name} = ?" for name in SCOPE_COLUMNS)
 _WRITER_CACHE_KIB = 64 * 1024
 _READER_CACHE_KIB = 16 * 1024
-_LOG_PAGES = 8_192
-"""Pages of write-ahead log (4 KB each) after which it is copied into the file: rows written often are copied once."""
 _PREPARED = 256
 _POLL_SECONDS = 0.02
 
@@ -72,16 +70,24 @@ _POLL_SECONDS = 0.02
 class SqliteStore:
     """The Store port over one SQLite file. Bound to the event loop that opens it.
 
-    `busy_timeout_ms`: how long a write waits for another process's lock before it answers `Busy`. `prefix` begins the
-    daemon's own tables' names. `read_only`: looks beside a running daemon, and refuses every write.
+    `busy_timeout_ms`: how long a write waits for another process's lock before it answers `Busy`.
+    `wal_autocheckpoint_pages`: pages (4 KB) of write-ahead log after which it is copied into the file. `prefix` begins
+    the daemon's own tables' names. `read_only`: looks beside a running daemon, and refuses every write.
     """
 
     def __init__(
-        self, path: Path, *, busy_timeout_ms: int = 5_000, prefix: str = "projectiond", read_only: bool = False
+        self,
+        path: Path,
+        *,
+        busy_timeout_ms: int = 5_000,
+        wal_autocheckpoint_pages: int = 8_192,
+        prefix: str = "projectiond",
+        read_only: bool = False,
     ) -> None:
         """Keep the settings; `open` touches the file."""
         self.path = path
         self._busy_timeout_ms = busy_timeout_ms
+        self._log_pages = wal_autocheckpoint_pages
         self._read_only = read_only
         self._tables = Tables(prefix)
         self._committing = Committing(self._tables)
@@ -144,7 +150,7 @@ class SqliteStore:
             self._use_write_ahead_log(connection)
             for pragma in (
                 "synchronous = FULL", "fullfsync = ON", "checkpoint_fullfsync = ON", "temp_store = MEMORY",
-                f"wal_autocheckpoint = {_LOG_PAGES}", f"journal_size_limit = {2 * _LOG_PAGES * 4096}",
+                f"wal_autocheckpoint = {self._log_pages}", f"journal_size_limit = {2 * self._log_pages * 4096}",
             ):  # fmt: skip
                 connection.execute(f"PRAGMA {pragma}")
             if not existing or not self._has_tables(connection):
