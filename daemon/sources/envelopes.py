@@ -25,6 +25,7 @@ from daemon.wire.exact_json import (
     MAX_DEPTH,
     canonical_number,
     check_depth,
+    loads,
     loads_exact,
     may_hold_fractions,
     problem_of,
@@ -57,13 +58,13 @@ class CloudEvents:
 
     def decode_many(self, lines: Sequence[bytes], positions: Sequence[Position], max_depth: int) -> list[Record]:
         """Decode one CloudEvent a line."""
-        loads, dumps, hash_of, time_of, make = orjson.loads, orjson.dumps, blake2b, datetime.fromisoformat, Event
+        parse, dumps, hash_of, time_of, make = orjson.loads, orjson.dumps, blake2b, datetime.fromisoformat, Event
         first, last = _FIRST_MOMENT, _LAST_MOMENT
         records: list[Record] = []
         add = records.append
         for raw, position in zip(lines, positions, strict=True):
             try:
-                fields = loads(raw)
+                fields = parse(raw)
                 event_id, kind, source = fields["id"], fields["type"], fields["source"]
                 # x > "" is one test of two things: it raises for what is no string, and is false for an empty one.
                 if not (event_id > "" and kind > "" and source > "" and fields["specversion"] == CLOUDEVENTS_VERSION):
@@ -121,7 +122,7 @@ class FieldMap:
         self, lines: Sequence[bytes], positions: Sequence[Position], max_depth: int
     ) -> list[Record]:
         """Decode one event a line."""
-        loads, dumps, hash_of, time_of, make = orjson.loads, orjson.dumps, blake2b, datetime.fromisoformat, Event
+        parse, dumps, hash_of, time_of, make = orjson.loads, orjson.dumps, blake2b, datetime.fromisoformat, Event
         id_path, type_path, data_path, time_path = self.id, self.type, self.data, self.time
         source_path, subject_path = self.source, self.subject
         first, last = _FIRST_MOMENT, _LAST_MOMENT
@@ -130,7 +131,7 @@ class FieldMap:
         add = records.append
         for raw, position in zip(lines, positions, strict=True):
             try:
-                data = event_id = kind = fields = loads(raw)
+                data = event_id = kind = fields = parse(raw)
                 for name in id_path:
                     event_id = event_id[name]
                 for name in type_path:
@@ -189,6 +190,7 @@ def _bad(raw: bytes, position: Position, error: Exception, max_depth: int, expla
             raise problem_of(raw, error, max_depth)
         check_depth(raw, max_depth)
         explain(raw)
+        loads(raw, max_depth=max_depth)
     except EventProblem as problem:
         return BadRecord(position, raw, problem)
     detail = f"{type(error).__name__} while decoding; correct the line, or report it with its bytes"

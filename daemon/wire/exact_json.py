@@ -38,7 +38,6 @@ _POINT_IN_DUMP = re.compile(rb"\.[0-9]+(?:e[+-]?[0-9]+)?(?:[,\]}]|\Z)").search
 _EXPONENT_IN_DUMP = re.compile(rb"e[+-][0-9]+(?:[,\]}]|\Z)").search
 # In text of any origin: a fraction, an exponent, or an integer so long that orjson may have made it a float.
 _INEXACT_IN_TEXT = re.compile(rb"(?:[\[,:]|^)\s*-?[0-9]+(?:[.eE]|(?<=[0-9]{19}))").search
-_LONG_INTEGER = re.compile(rb"[0-9]{19}").search
 # Strings first, so that a bracket inside one does not count. Possessive and closed by the end of the text: linear on
 # any input.
 _TOKENS = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|([\[{])|[\]}]', re.DOTALL).finditer
@@ -66,18 +65,27 @@ def loads(raw: bytes, *, max_depth: int = 64) -> Any:
     except orjson.JSONDecodeError as error:
         raise problem_of(raw, error, max_depth) from None
     check_depth(raw, max_depth)
-    return loads_exact(raw) if _INEXACT_IN_TEXT(raw) else value
+    if not _INEXACT_IN_TEXT(raw):
+        return value
+    try:
+        return _EVENT_DECODER.decode(raw.decode())
+    except InvalidOperation:
+        raise _out_of_range() from None
 
 
 def loads_exact(raw: bytes) -> Any:
     """Parse again, exactly, a text that orjson has accepted.
 
-    Raises EventProblem (`integer-too-large`, `not-a-number`).
+    Integers beyond 64 bits come as they are: orjson refuses to write them, which costs nothing to find out. Raises
+    EventProblem (`not-a-number`, and `integer-too-large` beyond Python's own limit of digits).
     """
+    text = raw.decode()
     try:
-        return (_EVENT_DECODER if _LONG_INTEGER(raw) else _SHORT_DECODER).decode(raw.decode())
+        return _QUICK_DECODER.decode(text)
     except InvalidOperation:
         raise _out_of_range() from None
+    except ValueError:
+        return _EVENT_DECODER.decode(text)
 
 
 def loads_row(raw: bytes | str) -> Any:
@@ -167,8 +175,8 @@ def _row_constant(name: str) -> NoReturn:
 
 
 _EVENT_DECODER = json.JSONDecoder(parse_float=Decimal, parse_int=_bounded_integer, parse_constant=_refused_constant)
-# Without a Python function for each integer, for a text in which none is long enough to be too large.
-_SHORT_DECODER = json.JSONDecoder(parse_float=Decimal, parse_constant=_refused_constant)
+# Without a call into Python for each integer.
+_QUICK_DECODER = json.JSONDecoder(parse_float=Decimal, parse_constant=_refused_constant)
 _ROW_DECODER = json.JSONDecoder(parse_float=Decimal, parse_constant=_row_constant)
 
 

@@ -3,6 +3,7 @@ import gzip
 import os
 import shutil
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ from daemon.core.errors import LogLost, SourceUnavailable
 from daemon.core.positions import START, Position
 from daemon.ports.source import Reader
 from daemon.sources.file import FileSource
-from tests.sources.file_log import a_source, line, lines, shown, to_end
+from daemon.sources.file_identity import OpenFile
+from tests.sources.file_log import a_source, line, lines, read_all, shown, to_end
 
 pytestmark = pytest.mark.anyio
 
@@ -91,6 +93,7 @@ async def test_live_rotation_goes_on_with_the_new_file(path: Path, rotate: Calla
         writer.flush()
         assert shown(await to_end(reader)) == ["late"]
         path.touch()
+        assert await to_end(reader) == []
         writer.write(lines("later"))
         writer.flush()
         assert shown(await to_end(reader)) == ["later"]
@@ -176,6 +179,10 @@ async def test_start_is_the_oldest_file_that_was_numbered(path: Path):
     assert [record.position for record in await to_end(again)] == [record.position for record in records]
     await reader.aclose()
     await again.aclose()
+    path.with_name("a.log.1").unlink()
+    rest = await source.open("a.log", START, None)
+    assert [record.position for record in await to_end(rest)] == [records[3].position]
+    await rest.aclose()
 
 
 @pytest.mark.parametrize("harm", [truncate, copytruncate, rewrite])
@@ -187,6 +194,38 @@ async def test_live_truncation_stops_the_shard(path: Path, harm: Callable[[Path]
     for _ in range(2):
         with pytest.raises(LogLost, match=r"a\.log .*rewind or rebuild"):
             await to_end(reader)
+    await reader.aclose()
+
+
+async def test_line_written_while_the_new_file_appears(path: Path):
+    """A line that reaches the old file just before the step to the new one is read, not skipped."""
+    reader = await a_source(path.parent).open("a.log", START, None)
+    await to_end(reader)
+    with path.open("ab") as writer:
+        rename(path)
+        path.write_bytes(lines("d"))
+        find, late = reader._successor, [lines("late")]
+
+        def find_late() -> OpenFile | None:
+            found = find()
+            writer.write(late.pop() if late else b"")
+            writer.flush()
+            return found
+
+        reader._successor = find_late
+        assert shown(await to_end(reader)) == ["late", "d"]
+    await reader.aclose()
+
+
+async def test_live_loss_of_the_end_stops_the_shard(path: Path):
+    """A file whose head is whole, but whose end is gone, raises LogLost with both lengths."""
+    path.write_bytes(lines(*(f"e{n}" for n in range(200))))
+    size = path.stat().st_size
+    reader = await a_source(path.parent).open("a.log", START, None)
+    await to_end(reader)
+    os.truncate(path, 5000)
+    with pytest.raises(LogLost, match=rf"5000 bytes long, but {size} were read"):
+        await to_end(reader)
     await reader.aclose()
 
 
@@ -283,3 +322,18 @@ async def test_backlog_counts_the_bytes_of_every_file(path: Path):
     backlog = await source.backlog("a.log", first)
     assert backlog.bytes == len(lines("b", "c", "d"))
     assert backlog.end == (1, len(lines("d")))
+
+
+async def test_a_time_is_located(tmp_path: Path):
+    """`locate` of a time gives the position before the first event at or after it; beyond the last, the end."""
+    path = tmp_path / "a.log"
+    times = [f"2026-03-01T1{n}:00:00Z" for n in range(3)]
+    path.write_bytes(b"".join(line(f"e{n}", time=time) + b"\n" for n, time in enumerate(times)))
+    source = a_source(tmp_path)
+    moments = [datetime.fromisoformat(time) for time in times]
+    ends = [record.position for record in await read_all(source)]
+    assert await source.locate("a.log", moments[0]) == START
+    assert await source.locate("a.log", moments[1]) == ends[0]
+    assert await source.locate("a.log", moments[2] + timedelta(1)) == ends[2]
+    with pytest.raises(ValueError, match="earliest"):
+        await source.locate("a.log", "noon")
