@@ -1,0 +1,7 @@
+"""The demonstration: a real event log folded into read models, and every row checked.
+
+Owns what `projectiond demo` needs besides the daemon itself: `flights` reads the flights that left New York in 2013,
+`log` writes them down as event logs with known duplicates, `check` compares the read models with the same flights.
+
+This file imports nothing: `check` lives in this package, and must not load the daemon that it checks.
+"""
