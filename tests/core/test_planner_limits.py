@@ -1,6 +1,6 @@
 """Commits stay within a store's limits, each complete in itself, and bisection ends at the one bad event."""
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from daemon.core.batcher import Chunk
@@ -55,6 +55,7 @@ EVENTS = st.lists(st.tuples(st.sampled_from(["a", "b", "c", BAD]), st.integers(0
 
 
 @given(log=EVENTS, actions=st.integers(6, 20), item=st.integers(30, 60), total=st.sampled_from([90, 200, 5000]))
+@example(log=[("a", 1)] * 5, actions=6, item=60, total=5000)  # one action too many, and nothing else
 def test_prefixes_are_the_log_within_the_limits(
     log: list[tuple[str, int]], actions: int, item: int, total: int
 ) -> None:
