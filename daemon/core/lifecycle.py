@@ -110,3 +110,20 @@ def step(state: ShardState, signal: Signal) -> ShardState:
         takes = ", ".join(TRANSITIONS[state]) or "none"
         message = f"a {state} shard takes no signal {signal!r} (it takes: {takes}); this is a bug, please report it"
         raise IllegalTransition(message) from None
+
+
+def diagram() -> str:
+    """Return the table as a Mermaid state diagram; steps from a state to itself are left out."""
+    lines = ["stateDiagram-v2", f"    [*] --> {ShardState.STARTING}"]
+    lines += [
+        f"    {state} --> {after}: {signal}"
+        for state, steps in TRANSITIONS.items()
+        for signal, after in steps.items()
+        if after is not state
+    ]
+    lines += [f"    {state} --> [*]" for state, steps in TRANSITIONS.items() if not steps]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":  # pragma: no cover - prints what DESIGN.md holds
+    print(diagram())  # noqa: T201 - a generator's output
