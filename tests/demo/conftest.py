@@ -10,6 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from daemon.demo.flights import Flight, read_flights
@@ -38,26 +39,26 @@ class Logs:
                     yield json.loads(line, parse_float=Decimal)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def slice_csv() -> Path:
     """The CSV of 2,004 flights."""
     return SLICE
 
 
-@pytest.fixture(scope="session")
-def flights() -> list[Flight]:
+@pytest.fixture(scope="module")
+def flights(slice_csv: Path) -> list[Flight]:
     """The slice's flights."""
-    return read_flights(SLICE)
+    return read_flights(slice_csv)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def logs(flights: list[Flight], tmp_path_factory: pytest.TempPathFactory) -> Logs:
     """The slice's logs; not to be changed."""
     directory = tmp_path_factory.mktemp("demo") / "logs"
     return Logs(directory, write_logs(directory, flights, seed=1))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def folded(logs: Logs) -> Models:
     """The three read models, as a right fold of the slice's logs leaves them; not to be changed."""
     return fold(logs)
@@ -92,11 +93,7 @@ def save(tmp_path: Path) -> Callable[[Models], Path]:
 
 def encoded(row: dict[str, Any]) -> str:
     """A row as JSON in which a Decimal keeps its digits."""
-    fields = (
-        f"{json.dumps(name)}:{value if isinstance(value, Decimal) else json.dumps(value)}"
-        for name, value in row.items()
-    )
-    return "{" + ",".join(fields) + "}"
+    return orjson.dumps(row, default=lambda amount: orjson.Fragment(str(amount))).decode()
 
 
 def fold(logs: Logs, *, once: bool = True) -> Models:
