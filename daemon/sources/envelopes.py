@@ -25,6 +25,8 @@ from daemon.wire.exact_json import (
     MAX_DEPTH,
     canonical_number,
     check_depth,
+    exact_payload,
+    is_canonical,
     loads,
     loads_exact,
     may_hold_fractions,
@@ -85,8 +87,10 @@ class CloudEvents:
                     subject, headers, data = _optional_attributes(fields)
                 dump = dumps(data, _encoded, _SORT)
                 if (_POINT in dump or _PLUS in dump or dump.find(b"e-") >= 0) and may_hold_fractions(dump):
-                    data = loads_exact(raw)["data"]
-                    dump = dumps(data, canonical_number, _SORT)
+                    exact = exact_payload(data, raw)
+                    data = loads_exact(raw)["data"] if exact is None else exact
+                    if exact is None or not is_canonical(dump):
+                        dump = dumps(data, canonical_number, _SORT)
                 # A dump nested d deep has at least 2 d bytes, so that a short one needs no counting.
                 if len(dump) + 2 > 2 * max_depth and dump.count(b"{") + dump.count(b"[") >= max_depth:
                     check_depth(raw, max_depth)
@@ -154,8 +158,10 @@ class FieldMap:
                     subject = _text(fields, subject_path)
                 dump = dumps(data, None, _SORT)
                 if (_POINT in dump or _PLUS in dump or dump.find(b"e-") >= 0) and may_hold_fractions(dump):
-                    data = _dig(loads_exact(raw), data_path)
-                    dump = dumps(data, canonical_number, _SORT)
+                    exact = exact_payload(data, raw)
+                    data = _dig(loads_exact(raw), data_path) if exact is None else exact
+                    if exact is None or not is_canonical(dump):
+                        dump = dumps(data, canonical_number, _SORT)
                 if len(raw) > 2 * max_depth and raw.count(b"{") + raw.count(b"[") > max_depth:
                     check_depth(raw, max_depth)
                 digest = hash_of(dump, digest_size=16).digest()

@@ -38,6 +38,9 @@ _POINT_IN_DUMP = re.compile(rb"\.[0-9]+(?:e[+-]?[0-9]+)?(?:[,\]}]|\Z)").search
 _EXPONENT_IN_DUMP = re.compile(rb"e[+-][0-9]+(?:[,\]}]|\Z)").search
 # In text of any origin: a fraction, an exponent, or an integer so long that orjson may have made it a float.
 _INEXACT_IN_TEXT = re.compile(rb"(?:[\[,:]|^)\s*-?[0-9]+(?:[.eE]|(?<=[0-9]{19}))").search
+# Sixteen digits in a row, a point among them or not; or a negative exponent. Strings may look alike: that costs time.
+_BEYOND_A_DOUBLE = re.compile(rb"[0-9][0-9.]{15}|[eE]-").search
+_NOT_CANONICAL = re.compile(rb"\.0[,\]}]|\.0\Z|[0-9]e[+-]?[0-9]").search
 # Strings first, so that a bracket inside one does not count. Possessive and closed by the end of the text: linear on
 # any input.
 _TOKENS = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|([\[{])|[\]}]', re.DOTALL).finditer
@@ -86,6 +89,41 @@ def loads_exact(raw: bytes) -> Any:
         raise _out_of_range() from None
     except ValueError:
         return _EVENT_DECODER.decode(text)
+
+
+def exact_payload(data: object, raw: bytes) -> object | None:
+    """Return `data`, parsed by orjson from `raw`, with each float as the `Decimal` its text says; None if that is lost.
+
+    A double keeps 15 digits, so what has no more of them, and no negative exponent (where doubles grow coarse), is what
+    the float's shortest text says. Where None comes back, parse again with `loads_exact`.
+    """
+    return None if _BEYOND_A_DOUBLE(raw) else _with_decimals(data)
+
+
+def is_canonical(dump: bytes) -> bool:
+    """Tell whether orjson's dump of a payload with floats has each number in the canonical form already."""
+    return _NOT_CANONICAL(dump) is None
+
+
+def _with_decimals(value: object) -> object:
+    kind = type(value)
+    if kind is float:
+        return Decimal(repr(value))
+    if kind is dict:
+        entries = cast("dict[str, object]", value)
+        for name, item in entries.items():
+            kind = type(item)
+            if kind is float:
+                entries[name] = Decimal(repr(item))
+            elif kind is dict or kind is list:
+                _with_decimals(item)
+    elif kind is list:
+        items = cast("list[object]", value)
+        for index, item in enumerate(items):
+            kind = type(item)
+            if kind is float or kind is dict or kind is list:
+                items[index] = _with_decimals(item)
+    return value
 
 
 def loads_row(raw: bytes | str) -> Any:
