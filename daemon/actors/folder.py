@@ -22,7 +22,7 @@ from daemon.core.batcher import Batcher, Chunk
 from daemon.core.checkpoint import Checkpoint
 from daemon.core.circuit import Circuit, Tripped, pass_through
 from daemon.core.commit import Committed, Duplicate, Fenced, Rejected, RowMoved, TooLarge
-from daemon.core.dedup import Evidence, Judged, judge_by_event, judge_by_position, judge_packed
+from daemon.core.dedup import Evidence, Judged, Verdict, judge_by_event, judge_by_position, judge_packed
 from daemon.core.errors import RowsContended, StoreRefused, Superseded
 from daemon.core.events import Event, Record
 from daemon.core.fold import Failure, FoldContext, Folded, Missing, Stop, Unsettled, fold
@@ -122,6 +122,9 @@ class Folder:
                         continue
                     planned = plan(result, chunk, self._plan_context(base, circuit))
                     if isinstance(planned, Oversize):
+                        if result.count == 1 and result.verdicts[0] is Verdict.PARKED:
+                            self.stop = Stop(0, planned.failure, parks=True)
+                            break
                         count = self._shrink(result, chunk, planned)
                         continue
                     self._accept(planned, chunk, circuit)
@@ -236,7 +239,7 @@ class Folder:
             self.stop = folded.stop
             self.waiting_for_gap = not folded.stop.parks
             return None
-        circuit = pass_through(self._circuit, folded.verdicts, self.runtime.policy.circuit)
+        circuit = pass_through(self._circuit, folded.verdicts, folded.failures.keys(), self.runtime.policy.circuit)
         if isinstance(circuit, Tripped):
             if self.in_flight is not None:
                 return None

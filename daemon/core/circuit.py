@@ -4,7 +4,7 @@ Judges the dead letters a batch would commit together with those before it, and 
 neither extend nor break a run; an applied event breaks it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from daemon.core.dedup import Verdict
@@ -41,34 +41,36 @@ class Tripped:
     detail: str
 
 
-def pass_through(circuit: Circuit, verdicts: Sequence[Verdict | None], policy: CircuitPolicy) -> Circuit | Tripped:
-    """Return the circuit after these verdicts, or where it trips."""
-    if Verdict.FAILED not in verdicts and Verdict.CONFLICT not in verdicts and Verdict.LATE not in verdicts:
+def pass_through(
+    circuit: Circuit, verdicts: Sequence[Verdict | None], failures: Collection[int], policy: CircuitPolicy
+) -> Circuit | Tripped:
+    """Return the circuit after these verdicts, or where it trips.
+
+    `failures` are the indices of events that failed, be it into a dead letter or by parking their key.
+    """
+    if not failures:
         applied = None in verdicts
         return Circuit(circuit.seen + len(verdicts), 0 if applied else circuit.run, circuit.recent)
     run, run_start, recent = circuit.run, 0, list(circuit.recent)
     for index, verdict in enumerate(verdicts):
         if verdict is None:
             run, run_start = 0, index + 1
-        elif verdict in _DEAD:
+        elif index in failures:
             run += 1
             ordinal = circuit.seen + index
             recent = [earlier for earlier in recent if earlier > ordinal - policy.window]
             recent.append(ordinal)
             if run > policy.max_in_a_row:
                 detail = (
-                    f"{run} dead letters in a row exceed max_dead_letters_in_a_row = {policy.max_in_a_row}; "
+                    f"{run} failed events in a row exceed max_dead_letters_in_a_row = {policy.max_in_a_row}; "
                     "fix the projection or the producer and resume, or raise the limit"
                 )
                 return Tripped(run_start, detail)
             if len(recent) > policy.max_in_window:
                 detail = (
-                    f"{len(recent)} dead letters among the newest {policy.window} events exceed "
+                    f"{len(recent)} failed events among the newest {policy.window} events exceed "
                     f"max_dead_letter_share = {policy.max_share:g}; "
                     "fix the projection or the producer and resume, or raise the limit"
                 )
                 return Tripped(index, detail)
     return Circuit(circuit.seen + len(verdicts), run, tuple(recent))
-
-
-_DEAD = frozenset({Verdict.FAILED, Verdict.CONFLICT, Verdict.LATE})

@@ -195,7 +195,7 @@ class Fold:
                         continue
                 if event is not record:
                     event.key = key
-                self._event = event
+                self._event = view.last = event
                 for function, self._handler in handlers or ():
                     function(view, event)
                 moment = record.moment
@@ -296,6 +296,7 @@ class Fold:
                 view = self._others[row_key] = View(self, row_key, self._lookup(row_key))
         if self._undo is not None:
             self._save(view)
+        view.last = self._event
         return view
 
     def _save(self, view: View) -> None:
@@ -344,7 +345,7 @@ class Fold:
         """Advance the sequence over a dead-lettered event, if it has a readable number, so that its key goes on."""
         try:
             upcast = self._spec.upcasters.get(record.type)
-            event = upcast(record) if upcast else record
+            self._event = event = upcast(record) if upcast else record
             self._advance(self._other(RowKey(MAIN_VIEW, record.key)), event)
         except (Exception, RowNeeded):  # noqa: BLE001 - the same failure that is being dead-lettered, or noted as missing
             return
@@ -352,7 +353,7 @@ class Fold:
     def _park(self, index: int, key: str, failure: Failure) -> None:
         self._verdicts[index] = Verdict.PARKED
         self._parked.add(key)
-        self._newly_parked[key] = failure
+        self._newly_parked[key] = self._failures[index] = failure
 
     def _concerns(self, event: Event) -> bool:
         """Tell whether an event without a handler matters: it does where it advances its entity's sequence.

@@ -129,7 +129,7 @@ def _rows(
     if not records:
         return (), ()
     label = context.scope.shard_id.label
-    source = provenance(label, _last_touching(folded, records))
+    last = _last_applied(folded, records)
     spec = context.spec
     expires = None if spec.expires is None else int((context.now + spec.expires).timestamp())
     tombstone = int((context.now + spec.marker_retention).timestamp())
@@ -137,6 +137,7 @@ def _rows(
     checks: list[RowCheck] = []
     for view in folded.views:
         touch = view.settle()
+        source = provenance(label, view.last or last)
         if touch is Touch.WRITTEN:
             written = _written(view, source, expires, tombstone)
             if written is not None:
@@ -164,8 +165,8 @@ def _written(view: View, source: str, expires: int | None, tombstone: int) -> Ro
     return RowWrite(view.row_key, WriteKind.DELETE, None, expect, source)
 
 
-def _last_touching(folded: Folded, records: list[Record]) -> Record:
-    """Return the newest record that could have touched a row: an applied one, else any event, else the last."""
+def _last_applied(folded: Folded, records: list[Record]) -> Record:
+    """Return the newest applied record, else any event, else the last: for a row no single event is known to touch."""
     for index in range(len(records) - 1, -1, -1):
         if folded.verdicts[index] is None:
             return records[index]

@@ -18,6 +18,7 @@ from enum import IntEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from daemon.core.events import Event
 from daemon.core.identity import MAIN_VIEW, RowKey
 from daemon.core.rows import Amounts, Attributes, Sequences, StoredRow
 from daemon.core.values import PLAIN_TYPES, add_exact, amount_of, check_names, normalise
@@ -65,7 +66,7 @@ class View:
     `put`, `patch`, `add`, `delete`, `row`; `at` for other rows; `emit` for effects.
     """
 
-    __slots__ = ("_fold", "amounts", "base", "image", "row_key", "sequences", "touch")
+    __slots__ = ("_fold", "amounts", "base", "image", "last", "row_key", "sequences", "touch")
 
     def __init__(self, fold: "Fold", row_key: RowKey, base: Base) -> None:
         """Stand for `row_key` on top of `base` (made by the fold only)."""
@@ -76,6 +77,8 @@ class View:
         self.sequences: Sequences | None = None
         self.amounts: Amounts = {}
         self.touch: Touch = _UNTOUCHED
+        self.last: Event | None = None
+        """The newest event that touched the row, or could have: its provenance."""
 
     @property
     def key(self) -> str:
@@ -187,7 +190,7 @@ class View:
         written = self.touch is _WRITTEN and self.image is not None
         image = dict(self.image) if written and self.image is not None else self.image
         sequences = None if self.sequences is None else dict(self.sequences)
-        return SavedView(self, image, sequences, dict(self.amounts), self.touch)
+        return SavedView(self, image, sequences, dict(self.amounts), self.touch, self.last)
 
     def own(self) -> None:
         """Make the image this fold's own: copied from the base, pending amounts applied, conditioned from now on."""
@@ -219,11 +222,13 @@ class SavedView(NamedTuple):
     sequences: Sequences | None
     amounts: Amounts
     touch: Touch
+    last: Event | None
 
     def restore(self) -> None:
         """Take back whatever was done since."""
         view = self.view
-        view.image, view.sequences, view.amounts, view.touch = self.image, self.sequences, self.amounts, self.touch
+        view.image, view.sequences, view.amounts = self.image, self.sequences, self.amounts
+        view.touch, view.last = self.touch, self.last
 
 
 def partial_view(view: str, shard_label: str) -> str:

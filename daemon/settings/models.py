@@ -172,7 +172,7 @@ class FileSourceSettings(Section):
     max_depth: int = Field(
         default=64,
         ge=1,
-        le=1_000,
+        le=250,
         description="A line whose JSON nests deeper is dead-lettered, so that no handler meets a depth it cannot walk.",
     )
     follow_rotation: bool = Field(
