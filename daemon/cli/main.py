@@ -154,6 +154,9 @@ def init(
         initialise(config, Output(as_json=as_json), only_print=only_print)
 
 
+# Commands that live in modules of their own join here: app.command("demo")(demo_command).
+
+
 def app_main() -> None:
     """Run the command line; always ends by SystemExit with one of `ExitCode`."""
     app(prog_name="projectiond")

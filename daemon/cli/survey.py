@@ -1,6 +1,7 @@
 """What a store holds already and what it lacks: the plan that `projectiond init` shows before it makes anything.
 
-Owns the comparison. Only looks: a missing file is not made, an existing one is opened for reading alone.
+Owns the comparison. Only looks: a missing file is not made, an existing one is opened for reading
+alone (SQLite may leave its empty -wal and -shm files beside it).
 
 Invariant: a step is `exists` or `make`, or `waits` where only a person may go on; carrying out a plan touches nothing
 that exists.
