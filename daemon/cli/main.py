@@ -39,6 +39,7 @@ app = typer.Typer(
             'projectiond check                  what would run, and every setting',
             'projectiond init --print           what the store still lacks',
             'projectiond run                    fold until told to stop',
+            'projectiond demo                   see it work on a real event log',
             'projectiond --install-completion   complete these commands in your shell',
         )
     }\n\n{_table_of_exit_codes()}",
@@ -155,6 +156,58 @@ def init(
 
 
 # Commands that live in modules of their own join here: app.command("demo")(demo_command).
+
+
+@app.command(
+    epilog=examples(
+        "projectiond demo                          the year: a million events",
+        "projectiond demo --months 2013-01         a month of it",
+        "projectiond demo --kills 10 --json",
+        "projectiond demo --keep                   then run on and tail",
+    )
+)
+def demo(
+    directory: Annotated[
+        Path, typer.Option("--directory", metavar="DIR", help="Where logs and database go; new, or an earlier demo's.")
+    ] = Path("var/demo"),
+    months: Annotated[
+        list[str] | None,
+        typer.Option("--months", metavar="YYYY-MM", help="Only the flights of this month. May be repeated."),
+    ] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, metavar="N", help="Only the first N flights.")] = None,
+    kills: Annotated[int, typer.Option("--kills", min=0, metavar="N", help="How often to kill the daemon.")] = 3,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Chooses duplicates and where to kill.")] = 1,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Write the logs anew although they are there.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Run on afterwards, and tell what is committed.")] = False,
+    csv: Annotated[
+        Path | None,
+        typer.Option("--csv", metavar="FILE", help="The flights' CSV, instead of the installed data package's."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fold a real event log, kill the daemon on the way, check every row.
+
+    Writes the flights that left New York in 2013 as event logs with duplicates
+    mixed in, folds them into three read models in a child process that is
+    killed with SIGKILL several times, and compares every row with an
+    independent pass over the CSV. Ends with 1 if any row or count is wrong.
+    """
+    with told(as_json=as_json):
+        from daemon.cli.demo import run_demo
+        from daemon.cli.output import Output
+        from daemon.demo.runner import DemoOptions
+
+        options = DemoOptions(
+            directory=directory,
+            csv=csv,
+            months=months or (),
+            limit=limit,
+            kills=kills,
+            seed=seed,
+            fresh=fresh,
+        )
+        code = run_demo(options, Output(as_json=as_json), keep=keep)
+    raise typer.Exit(code)
 
 
 def app_main() -> None:

@@ -1,0 +1,226 @@
+"""The demonstration, phase by phase: write the logs, fold them while killing the daemon, check every row.
+
+Owns the order of things and when the daemon is killed. Must not know how the figures are shown.
+
+Invariants: the daemon runs as a child process and shares nothing with this one but files. It is killed by what it has
+committed, never by the clock: the same seed kills at the same points, as closely as commits allow. When the block of
+`demonstration` is left, nothing that it started runs.
+"""
+
+import os
+import signal
+import time
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from types import FrameType
+from typing import NoReturn
+
+from daemon.core.errors import SettingsProblem
+from daemon.demo.check import CannotCheck, check
+from daemon.demo.check import Report as Checked
+from daemon.demo.child import Daemon, environment_of, running
+from daemon.demo.flights import find_csv, read_flights
+from daemon.demo.log import write_logs
+from daemon.demo.manifest import Manifest, load_manifest
+from daemon.demo.place import CsvIdentity, DemoDirectory, opened
+from daemon.demo.progress import Display
+from daemon.demo.report import DemoReport, Kill, Phases, events_to_read
+from daemon.demo.tail import follow
+from daemon.demo.watch import Look, Watcher
+
+DIRECTORY = Path("var/demo")
+KILLS = 3
+SEED = 1
+EARLIEST_KILL, LATEST_KILL = 0.1, 0.9
+"""Shares of the events between which the daemon is killed."""
+
+_LOOK_SECONDS = 0.01
+_FULL_BATCH = 2_000
+_SMALL_BATCH = 20
+_BATCHES = 50
+"""Batches a shard is to have at least, so that there is something to kill in a short log."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoOptions:
+    """What is asked of the demonstration."""
+
+    directory: Path = DIRECTORY
+    csv: Path | None = None
+    """The flights' CSV; None for the one of the installed data package."""
+    months: Sequence[str] = ()
+    limit: int | None = None
+    kills: int = KILLS
+    seed: int = SEED
+    fresh: bool = False
+    """Write the logs anew although complete ones are there."""
+
+
+@contextmanager
+def demonstration(options: DemoOptions, display: Display) -> Generator["Demonstration"]:
+    """Take the directory for the time of the block. SIGTERM and SIGHUP end it as Ctrl-C does, by KeyboardInterrupt.
+
+    Raises SettingsProblem when CSV or directory cannot be used, StoreUnavailable while another demonstration uses it.
+    """
+    csv = options.csv or find_csv()
+    with opened(options.directory) as directory, _ended_by_signals():
+        yield Demonstration(options, directory, csv, display)
+
+
+@dataclass(frozen=True, slots=True)
+class Demonstration:
+    """One run in one directory."""
+
+    options: DemoOptions
+    directory: DemoDirectory
+    csv: Path
+    display: Display
+
+    def run(self) -> DemoReport:
+        """Do it all and return what was found.
+
+        Raises SettingsProblem for a selection without flights, DaemonEnded when the daemon fails.
+        """
+        began = time.monotonic()
+        manifest, reused = self._logs()
+        written = time.monotonic()
+        self.directory.forget_results()
+        kills, look = self._fold(manifest)
+        folded = time.monotonic()
+        checked = self._check()
+        phases = Phases(written - began, folded - written, time.monotonic() - folded)
+        return DemoReport(
+            manifest=manifest,
+            logs_reused=reused,
+            kills_asked=self.options.kills,
+            kills=kills,
+            look=look,
+            checked=checked,
+            phases=phases,
+        )
+
+    def keep(self) -> None:
+        """Run the daemon on and tell what it commits, until interrupted."""
+        manifest = load_manifest(self.directory.logs)
+        environment = self._environment(manifest)
+        with Watcher(self.directory.database) as watcher, running(self.directory, (), environment) as daemon:
+            follow(daemon, watcher, self.display.say)
+
+    def _logs(self) -> tuple[Manifest, bool]:
+        options, directory = self.options, self.directory
+        try:
+            identity = CsvIdentity.of(self.csv)
+        except OSError as error:
+            raise SettingsProblem(f"{self.csv} cannot be read ({error}); name the flights' CSV") from error
+        if not options.fresh and directory.made_from() == identity:
+            manifest = load_manifest(directory.logs)
+            if manifest is not None and _made_for(manifest, options):
+                self.display.say(f"Event logs: {manifest.lines():,} lines in {directory.logs}, complete already")
+                return manifest, True
+        directory.remember(None)
+        self.display.begin("Reading the flights", 1)
+        flights = read_flights(self.csv)
+        begun = False
+
+        def progress(done: int, total: int) -> None:
+            nonlocal begun
+            if not begun:
+                begun = True
+                self.display.begin("Writing event logs", total)
+            self.display.advance(done)
+
+        manifest = write_logs(
+            directory.logs, flights, seed=options.seed, months=options.months, limit=options.limit, progress=progress
+        )
+        directory.remember(identity)
+        self.display.finish()
+        return manifest, False
+
+    def _fold(self, manifest: Manifest) -> tuple[list[Kill], Look]:
+        total = events_to_read(manifest)
+        points = kill_points(self.options.kills, total, self.options.seed)
+        environment = self._environment(manifest)
+        self.display.begin("Folding", total)
+        kills: list[Kill] = []
+        with Watcher(self.directory.database) as watcher:
+            while True:
+                point = points[len(kills)] if len(kills) < len(points) else total
+                with running(self.directory, ("--once", "--json"), environment) as daemon:
+                    settled = self._watch(daemon, watcher, point, total)
+                    if settled is None:
+                        look = watcher.look()
+                        self.display.fold(look)
+                        daemon.result()
+                        break
+                watcher.close()  # so that the next start is the one that recovers the file
+                kills.append(Kill(len(kills) + 1, settled, round(settled / total, 4)))
+                self.display.say(
+                    f"  killed it with SIGKILL, {len(kills)} of {len(points)}: {settled:,} of {total:,} events were "
+                    f"settled ({settled / total:.0%}); starting it again"
+                )
+        self.display.finish()
+        return kills, look
+
+    def _watch(self, daemon: Daemon, watcher: Watcher, point: int, total: int) -> int | None:
+        """Follow one start of the daemon; kill it at `point`.
+
+        Returns what was settled when it was killed, None when it ended by itself.
+        """
+        before = watcher.look().read
+        while not daemon.ended():
+            look = watcher.look()
+            self.display.fold(look)
+            if max(point, before + 1) <= look.read < total and daemon.kill():
+                return watcher.look().read
+            time.sleep(_LOOK_SECONDS)
+        return None
+
+    def _check(self) -> Checked:
+        self.display.begin("Checking every row against the CSV", 1)
+        options = self.options
+        try:
+            checked = check(self.csv, self.directory.database, months=options.months, limit=options.limit)
+        except CannotCheck as error:
+            raise SettingsProblem(f"the rows cannot be checked: {error}") from error
+        self.display.advance(1)
+        self.display.finish()
+        return checked
+
+    def _environment(self, manifest: Manifest | None) -> Mapping[str, str]:
+        batch = batch_for(min(shard.lines for shard in manifest.shards)) if manifest else None
+        return environment_of(self.directory, batch, os.environ)
+
+
+def kill_points(kills: int, total: int, seed: int) -> list[int]:
+    """Return after how many settled events to kill: one random point in each of `kills` equal parts."""
+    chance = Random(f"{seed}/kills")
+    width = (LATEST_KILL - EARLIEST_KILL) / max(1, kills)
+    return [round(total * (EARLIEST_KILL + width * (part + chance.random()))) for part in range(kills)]
+
+
+def batch_for(lines: int) -> int | None:
+    """Return the batch size that cuts a short shard of so many lines into enough commits; None for the default."""
+    batch = max(_SMALL_BATCH, lines // _BATCHES)
+    return batch if batch < _FULL_BATCH else None
+
+
+def _made_for(manifest: Manifest, options: DemoOptions) -> bool:
+    asked = (options.seed, tuple(sorted(set(options.months))), options.limit)
+    return asked == (manifest.seed, manifest.months, manifest.limit)
+
+
+@contextmanager
+def _ended_by_signals() -> Generator[None]:
+    def interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+        raise KeyboardInterrupt
+
+    kinds = (signal.SIGTERM, signal.SIGHUP)
+    before = {kind: signal.signal(kind, interrupt) for kind in kinds}
+    try:
+        yield
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
