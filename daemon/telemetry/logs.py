@@ -83,7 +83,6 @@ MAX_INTEGER_BITS = 64
 """Larger integers become texts: many readers of JSON would round them."""
 
 _CUT = "…"
-_LEVELS = {"warn": "warning", "exception": "error", "fatal": "critical", "notset": "debug"}
 _CODE_ERRORS = (OSError, TypeError, AttributeError, NameError, ImportError)
 """Foreign errors whose messages speak of code or the system, not of data."""
 
@@ -177,9 +176,8 @@ class _Finish:
         self._max_characters = max_characters
         self._all_messages = all_messages
 
-    def __call__(self, _logger: object, method: str, fields: EventDict) -> str:
+    def __call__(self, _logger: object, level: str, fields: EventDict) -> str:
         """Give the line of a record, as the last of structlog's processors."""
-        level = _LEVELS.get(method, method)
         error = _exception_of(fields.pop("exc_info", None))
         if error is not None:
             fields.setdefault("error", error)

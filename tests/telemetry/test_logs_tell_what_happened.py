@@ -107,13 +107,16 @@ def test_structlog_s_own_loggers_are_routed_too(logs: Logs):
 
 def test_configuring_again_replaces_what_was(logs: Logs):
     """A second configuration leaves no line doubled and none at the old stream."""
+    held = structlog.get_logger()
     logs.configure()
+    held.info("before")
     other = io.StringIO()
     logger = configure_logging(level="info", form="json", max_field_characters=80, stream=other, is_terminal=False)
     logger.info("own")
+    held.info("held")
     logging.getLogger("some.library").info("library")
-    assert logs.lines == []
-    assert len(other.getvalue().splitlines()) == 2
+    assert logs.record["event"] == "before"
+    assert len(other.getvalue().splitlines()) == 3
 
 
 class Colour(Enum):
@@ -178,6 +181,30 @@ def test_an_exception_being_handled_is_found(logs: Logs):
         logger.warning("plain", exc_info=True)
     assert [record["error"]["type"] for record in logs.records] == ["daemon.core.errors.StoreFull"] * 3
     assert [record["level"] for record in logs.records] == ["error", "error", "warning"]
+
+
+def test_what_an_exception_was_raised_instead_of_is_told_unless_hidden(logs: Logs):
+    """The exception that was being handled is a cause too, but not where `from None` took it away."""
+    logger = logs.configure()
+    try:
+        {}["o-1"]
+    except KeyError:
+        for hidden in (False, True):
+            try:
+                if hidden:
+                    raise StoreFull("full") from None
+                raise StoreFull("full")
+            except StoreFull:
+                logger.exception("failed")
+    assert ["cause" in record["error"] for record in logs.records] == [True, False]
+
+
+def test_every_way_of_logging_has_a_plain_level(logs: Logs):
+    """Old names for a level are written as the level itself."""
+    logger = logs.configure()
+    for method in ("warn", "fatal", "msg"):
+        getattr(logger, method)("x")
+    assert [record["level"] for record in logs.records] == ["warning", "critical", "info"]
 
 
 def test_an_exception_group_is_told_with_its_parts(logs: Logs):
