@@ -71,7 +71,7 @@ class Shown:
         self.console = console
         self.text, self.total = "", 0
         self._rate = Rate()
-        self._due = 0.0
+        self._per_second = self._due = self._sample_due = 0.0
 
     def __enter__(self) -> Self:
         """Begin."""
@@ -97,10 +97,12 @@ class Shown:
 
     def fold(self, look: Look) -> None:
         """So much is committed."""
+        now = time.monotonic()
+        if now >= self._sample_due:
+            self._sample_due = now + _BAR_SECONDS
+            self._per_second = self._rate.add(now, look.read)
         if self._is_due():
-            done = look.read
-            rate = self._rate.add(time.monotonic(), done)
-            self.show(done, figures(look, self.total, rate))
+            self.show(look.read, figures(look, self.total, self._per_second))
 
     def say(self, text: str) -> None:
         """Say a line that stays."""
