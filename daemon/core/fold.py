@@ -14,13 +14,13 @@ Invariants: handlers run in log order; a failed event leaves no trace in any row
 between folds except what the caller passes in.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import localcontext
 from hashlib import blake2b
-from typing import Never
+from typing import Never, cast
 
 from daemon.core.dedup import DUPLICATES, Judged, Verdict, judge_sequence
 from daemon.core.errors import EventProblem
@@ -29,8 +29,8 @@ from daemon.core.identity import MAIN_VIEW, RowKey, ShardId
 from daemon.core.keys import key_text
 from daemon.core.projection import OnError, OnGap, ProjectionSpec
 from daemon.core.rows import Effect
-from daemon.core.values import MAX_DIGITS, MAX_INT, check_names
-from daemon.core.view import UNLOADED, Base, RowNeeded, SavedView, StoredRow, Touch, View, partial_view
+from daemon.core.values import MAX_DIGITS, MAX_INT
+from daemon.core.view import UNLOADED, Base, QuickView, RowNeeded, SavedView, StoredRow, Touch, View, partial_view
 
 type Lookup = Callable[[RowKey], Base]
 """Returns the row as the fold must see it, None when known absent, UNLOADED when nobody read it."""
@@ -117,8 +117,8 @@ class Fold:
 
     __slots__ = (
         "_context", "_count", "_effects", "_emitter", "_event", "_failures", "_handler", "_judged", "_lookup", "_main",
-        "_newly_parked", "_ordinal", "_others", "_parked", "_spec", "_undo", "_verdicts",
-        "careful", "missing", "raised", "watermark",
+        "_make", "_newly_parked", "_ordinal", "_others", "_parked", "_spec", "_undo", "_verdicts",
+        "missing", "names", "raised", "watermark",
     )  # fmt: skip
 
     def __init__(self, judged: Judged, context: FoldContext, failures: dict[int, Failure], count: int) -> None:
@@ -145,7 +145,8 @@ class Fold:
         self._undo: dict[RowKey, SavedView] | None = None
         self.missing: set[RowKey] = set()
         self.raised = False
-        self.careful = False
+        self.names: set[str] = set()
+        self._make: type[View] = QuickView
         self.watermark: datetime | None = None
 
     def run(self, *, careful: bool = False) -> Stop | None:  # noqa: C901, PLR0912, PLR0915 - the hot loop, one on purpose
@@ -153,11 +154,13 @@ class Fold:
 
         Without `careful` a failing event only sets `raised`, and the pass is worth nothing but its missing rows.
         """
-        self.careful = careful
+        self._make = make = View if careful else QuickView
+        if not careful and self._is_plain():
+            self._run_plain()
+            return None
         spec, main, verdicts, parked = self._spec, self._main, self._verdicts, self._parked
         key_of, sequence_of, upcasters = spec.key, spec.sequence, spec.upcasters
-        dispatch = spec.dispatch(redelivery=self._context.redelivery)
-        handlers_of = {kind: [(h.function, h.name) for h in handlers] for kind, handlers in dispatch.items()}.get
+        handlers_of = self._handlers()
         watermark: datetime | None = None
         stop: Stop | None = None
         effects = 0
@@ -183,7 +186,7 @@ class Fold:
                 view = main.get(key)
                 if view is None:
                     row_key = RowKey(MAIN_VIEW, key)
-                    view = main[key] = View(self, row_key, self._lookup(row_key))
+                    view = main[key] = make(self, row_key, self._lookup(row_key))
                 if careful:
                     self._save(view)
                 if sequence_of is not None:
@@ -217,22 +220,61 @@ class Fold:
             self.raised = self._doubtful()
         return stop
 
-    def _doubtful(self) -> bool:
-        """Tell whether a quick pass wrote an attribute that a careful one would refuse."""
-        names: set[str] = set()
-        for view in (*self._main.values(), *self._others.values()):
-            held = view.amounts or view.image
-            if not held:
+    def _is_plain(self) -> bool:
+        """Tell whether every record is a new event that needs nothing but its handlers: most batches are."""
+        spec, records = self._spec, self._judged.records[: self._count]
+        return (
+            not self._parked
+            and not spec.upcasters
+            and spec.sequence is None
+            and not any(self._verdicts)
+            and {*map(type, records)} == {Event}
+        )
+
+    def _run_plain(self) -> None:
+        """Do what `run` does for a plain batch, with nothing else in the loop; the first failure ends the pass."""
+        main, key_of, handlers_of = self._main, self._spec.key, self._handlers()
+        records = cast("Sequence[Event]", self._judged.records[: self._count])
+        view_of = main.get
+        for record in records:
+            handlers = handlers_of(record.type)
+            if handlers is None:
                 continue
-            if not held.keys() <= names:
-                try:
-                    check_names(held)
-                except EventProblem:
-                    return True
-                names.update(held)
-            for value in held.values():
-                if type(value) is int and not -MAX_INT <= value <= MAX_INT:
-                    return True
+            try:
+                key = record.key = key_of(record)
+                view = view_of(key)
+                if view is None:
+                    row_key = RowKey(MAIN_VIEW, key)
+                    view = main[key] = QuickView(self, row_key, self._lookup(row_key))
+                self._event = view.last = record
+                for function, self._handler in handlers:
+                    function(view, record)
+            except RowNeeded:
+                continue
+            except MemoryError:
+                raise
+            except Exception:  # noqa: BLE001 - the careful pass finds out what it says about its event
+                self.raised = True
+                return
+        self.watermark = max([record.moment for record in records if record.moment is not None], default=None)
+        self.raised = self._doubtful()
+
+    def _handlers(self) -> Callable[[str], list[tuple[Callable[[View, Event], None], str]] | None]:
+        dispatch = self._spec.dispatch(redelivery=self._context.redelivery)
+        return {kind: [(h.function, h.name) for h in handlers] for kind, handlers in dispatch.items()}.get
+
+    def _doubtful(self) -> bool:
+        """Tell whether a quick pass holds what a careful one would refuse."""
+        for view in (*self._main.values(), *self._others.values()):
+            try:
+                view.settle()
+            except EventProblem:
+                return True
+            held = view.amounts if view.touch is Touch.ADDED else view.image if view.touch is Touch.WRITTEN else None
+            if held:
+                for value in held.values():
+                    if type(value) is int and not -MAX_INT <= value <= MAX_INT:
+                        return True
         return False
 
     def folded(self, stop: Stop | None) -> Folded:
@@ -289,11 +331,11 @@ class Fold:
         if row_key.view == MAIN_VIEW:
             view = self._main.get(row_key.key)
             if view is None:
-                view = self._main[row_key.key] = View(self, row_key, self._lookup(row_key))
+                view = self._main[row_key.key] = self._make(self, row_key, self._lookup(row_key))
         else:
             view = self._others.get(row_key)
             if view is None:
-                view = self._others[row_key] = View(self, row_key, self._lookup(row_key))
+                view = self._others[row_key] = self._make(self, row_key, self._lookup(row_key))
         if self._undo is not None:
             self._save(view)
         view.last = self._event

@@ -4,9 +4,9 @@ One view object stands for one row during one fold, shared by all events of the 
 row is written once whatever the number of events. What each intent does after each other, on present and absent
 rows, is the table "Intents" in DESIGN.md, tested cell by cell.
 
-Names and sizes are checked at each call in a careful pass only; a quick pass checks each row once at its end, and a
-careful one follows when that finds anything (see `daemon.core.fold`). Types are always normalised at once, since a
-handler may read them back.
+`View` does at once what it is told, and checks every call. `QuickView`, which all but the careful pass of a fold uses,
+only notes calls down and works them off together when somebody looks: what it checks is the same, but it cannot say
+which event was to blame, so anything wrong has the careful pass follow (see `daemon.core.fold`).
 
 Invariants: a loaded base is never changed in place (copied at the first write); a view whose row was only added to
 stays free of reads and conditions; touching an unloaded row in any other way raises `RowNeeded` before anything
@@ -15,8 +15,9 @@ changed.
 
 from collections.abc import Mapping
 from enum import IntEnum
+from itertools import chain
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast, override
 
 from daemon.core.events import Event
 from daemon.core.identity import MAIN_VIEW, RowKey
@@ -96,32 +97,22 @@ class View:
             self.touch = _READ
         return None if self.image is None else MappingProxyType(self.image)
 
-    def put(self, attributes: Mapping[str, object] | None = None, /, **named: Any) -> None:
+    def put(self, attributes: Mapping[str, object] | None = None, /, **named: object) -> None:
         """Make the row exactly these attributes, whatever it was."""
-        if attributes:
-            named = {**attributes, **named}
-        if self._fold.careful:
-            check_names(named)
-        if self._fold.careful or not _all_plain(map(type, named.values())):
-            named = {name: normalise(value) for name, value in named.items()}
+        image = _checked(attributes, named)
         if self.touch is not _WRITTEN:
             self.own()
-        self.image = named
+        self.image = image
 
-    def patch(self, attributes: Mapping[str, object] | None = None, /, **named: Any) -> None:
+    def patch(self, attributes: Mapping[str, object] | None = None, /, **named: object) -> None:
         """Set these attributes and keep the others; an absent row is made."""
-        if attributes:
-            named = {**attributes, **named}
-        if self._fold.careful:
-            check_names(named)
-        if self._fold.careful or not _all_plain(map(type, named.values())):
-            named = {name: normalise(value) for name, value in named.items()}
+        changes = _checked(attributes, named)
         if self.touch is not _WRITTEN:
             self.own()
         if self.image is None:
-            self.image = named
+            self.image = changes
         else:
-            self.image.update(named)
+            self.image.update(changes)
 
     def add(self, amounts: Mapping[str, object] | None = None, /, *, shared: bool = False, **named: object) -> None:
         """Add numbers to attributes; an absent row or attribute counts as 0. Commutative: any shard may add to any row.
@@ -133,8 +124,6 @@ class View:
             named = {**amounts, **named}
         if shared:
             self._fold.partial(self.row_key).add(named)
-            return
-        if self.touch is _ADDED and self.sequences is None and not self._fold.careful and self._add_integers(named):
             return
         check_names(named)
         if self.touch is _READ or self.sequences is not None:
@@ -151,16 +140,6 @@ class View:
                 add_exact(image.get(name), total, name)
         mine.update(sums)
         self.touch = _ADDED
-
-    def _add_integers(self, named: Mapping[str, object]) -> bool:
-        """Add to amounts that are there already, the common case; False when any part of it is uncommon."""
-        mine = self.amounts
-        for name, value in named.items():
-            if type(value) is not int or type(mine.get(name)) is not int:
-                return False
-        for name, value in named.items():
-            mine[name] += value  # pyright: ignore[reportOperatorIssue] - checked above
-        return True
 
     def delete(self) -> None:
         """Remove the row; an absent row stays absent."""
@@ -214,6 +193,109 @@ class View:
         return f"View({self.row_key.view!r}, {self.row_key.key!r})"
 
 
+class QuickView(View):
+    """A view that notes calls down and works them off together, at the speed of plain dict updates.
+
+    `pending` holds changes of a written row, or amounts for a row that was only added to; `names` the attribute names
+    that were found good in this fold.
+    """
+
+    __slots__ = ("names", "pending")
+
+    def __init__(self, fold: "Fold", row_key: RowKey, base: Base) -> None:
+        """Stand for `row_key` on top of `base` (made by the fold only)."""
+        super().__init__(fold, row_key, base)
+        self.names = fold.names
+        self.pending: list[dict[str, Any]] = []
+
+    @property
+    @override
+    def row(self) -> Mapping[str, Any] | None:
+        if self.pending:
+            self._work_off()
+        return super().row
+
+    @override
+    def put(self, attributes: Mapping[str, object] | None = None, /, **named: object) -> None:
+        if self.pending:
+            self._work_off()
+        if self.touch is not _WRITTEN:
+            self.own()
+        self.image = {}
+        self.pending.append({**attributes, **named} if attributes else named)
+
+    @override
+    def patch(self, attributes: Mapping[str, object] | None = None, /, **named: object) -> None:
+        if self.touch is not _WRITTEN:
+            self.own()
+        self.pending.append({**attributes, **named} if attributes else named)
+
+    @override
+    def add(self, amounts: Mapping[str, object] | None = None, /, *, shared: bool = False, **named: object) -> None:
+        if self.touch is _ADDED and not shared:
+            self.pending.append({**amounts, **named} if amounts else named)
+            return
+        if self.pending:
+            self._work_off()
+        if self.touch is _WRITTEN and not shared and not amounts and _add_integers(self.image, named):
+            return
+        super().add(amounts, shared=shared, **named)
+
+    @override
+    def delete(self) -> None:
+        if self.pending:
+            self._work_off()
+        super().delete()
+
+    @override
+    def settle(self) -> Touch:
+        if self.pending:
+            self._work_off()
+        return super().settle()
+
+    @override
+    def own(self) -> None:
+        if self.pending:
+            self._work_off()
+        super().own()
+
+    def _work_off(self) -> None:
+        """Apply what was noted down. Raises EventProblem when any of it is wrong."""
+        pending, self.pending = self.pending, []
+        if self.touch is _ADDED:
+            self._add_up(pending)
+            return
+        merged = pending[0]
+        if len(pending) == 1:
+            plain = _all_plain(map(type, merged.values()))
+        else:
+            plain = _all_plain(map(type, chain.from_iterable([changes.values() for changes in pending])))
+            for changes in pending[1:]:
+                merged.update(changes)
+        if not merged.keys() <= self.names:
+            check_names(merged)
+            self.names.update(merged)
+        if not plain:
+            for changes in pending[1:]:
+                normalise(changes)  # what a later change hides must be right too
+            merged = cast("Attributes", normalise(merged))
+        if self.image:
+            self.image.update(merged)
+        else:
+            self.image = merged
+
+    def _add_up(self, pending: list[dict[str, Any]]) -> None:
+        """Sum amounts, the common case of integers without a call per number."""
+        mine = self.amounts
+        for amounts in pending:
+            for name, value in amounts.items():
+                total = mine.get(name)
+                if type(value) is int and type(total) is int:
+                    mine[name] = total + value
+                else:
+                    super().add({name: value})
+
+
 class SavedView(NamedTuple):
     """A view as it was before an event; its image is a copy wherever the view changes its own in place."""
 
@@ -231,6 +313,26 @@ class SavedView(NamedTuple):
         view.touch, view.last = self.touch, self.last
 
 
+def _add_integers(image: Attributes | None, named: dict[str, Any]) -> bool:
+    """Add integers to integers that are there; False, with nothing done, when any part is anything else."""
+    if image is None:
+        return False
+    for name, value in named.items():
+        if type(value) is not int or type(image.get(name)) is not int:
+            return False
+    for name, value in named.items():
+        image[name] += value
+    return True
+
+
+def _checked(attributes: Mapping[str, object] | None, named: dict[str, object]) -> Attributes:
+    """Return attributes as a dict of their own, every name and value portable."""
+    if attributes:
+        named = {**attributes, **named}
+    check_names(named)
+    return {name: normalise(value) for name, value in named.items()}
+
+
 def partial_view(view: str, shard_label: str) -> str:
     """Name the view that holds one shard's partial of a shared row."""
     return f"{view}@{shard_label}"
@@ -241,4 +343,15 @@ def is_partial_of(view: str, candidate: str) -> bool:
     return candidate.startswith(f"{view}@")
 
 
-__all__ = ["MAIN_VIEW", "UNLOADED", "Base", "RowNeeded", "Touch", "Unloaded", "View", "is_partial_of", "partial_view"]
+__all__ = [
+    "MAIN_VIEW",
+    "UNLOADED",
+    "Base",
+    "QuickView",
+    "RowNeeded",
+    "Touch",
+    "Unloaded",
+    "View",
+    "is_partial_of",
+    "partial_view",
+]
