@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import IO, Any, Self
 
 from daemon.core.errors import ProjectiondError, Remedy, SettingsProblem
+from daemon.demo.interrupts import Interrupts
 from daemon.demo.place import DemoDirectory
 from daemon.settings.environment import PREFIX, variable_of
 
@@ -27,6 +29,7 @@ STOP_SECONDS = 60.0
 """How long a daemon that was told to stop may take; it is killed after that, which loses nothing."""
 _PASSED_ON = (f"{PREFIX}ENGINE__", f"{PREFIX}LOGGING__")
 _TAIL_BYTES = 4_000
+_LOOK_SECONDS = 0.01
 
 
 class DaemonEnded(ProjectiondError):
@@ -114,17 +117,15 @@ class Daemon:
         self.process.kill()
         return self.process.wait() == -signal.SIGKILL
 
-    def stop(self) -> None:
-        """Let it drain and end; kill it if that takes too long."""
-        if self.process.poll() is None:
+    def stop(self, interrupts: Interrupts) -> None:
+        """Let it drain and end; kill it if that takes too long, or an interrupt is pending."""
+        if not self.ended():
             self.process.terminate()
-            try:
-                self.process.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                pass
-            finally:  # a second Ctrl-C ends the waiting, and must not leave it behind
-                self.process.kill()
-                self.process.wait()
+            deadline = time.monotonic() + STOP_SECONDS
+            while not self.ended() and time.monotonic() < deadline and not interrupts.pending:
+                time.sleep(_LOOK_SECONDS)
+            self.process.kill()
+            self.process.wait()
 
     def result(self) -> Mapping[str, Any]:
         """Return the JSON document it printed at its end. Raises DaemonEnded when there is none, or an error in it."""
@@ -158,11 +159,17 @@ class Daemon:
 
 
 @contextmanager
-def running(directory: DemoDirectory, words: Sequence[str], environment: Mapping[str, str]) -> Generator[Daemon]:
+def running(
+    directory: DemoDirectory, words: Sequence[str], environment: Mapping[str, str], interrupts: Interrupts
+) -> Generator[Daemon]:
     """Start a daemon for the time of the block; it is told to stop at the end if it still runs."""
-    daemon = Daemon.start(directory, words, environment)
+    daemon: Daemon | None = None
     try:
+        with interrupts.held():
+            daemon = Daemon.start(directory, words, environment)
         yield daemon
     finally:
-        daemon.stop()
-        daemon.close()
+        if daemon is not None:
+            with interrupts.held():
+                daemon.stop(interrupts)
+                daemon.close()

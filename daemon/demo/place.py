@@ -10,8 +10,9 @@ demonstration too: while one that outlived its demonstration still writes, no ot
 import fcntl
 import json
 import os
+import sqlite3
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -50,6 +51,14 @@ class DemoDirectory:
         for name in ("", "-wal", "-shm", "-journal"):
             self.database.with_name(self.database.name + name).unlink(missing_ok=True)
         self.daemon_log.unlink(missing_ok=True)
+
+    def fold_in(self) -> None:
+        """Fold the write-ahead log into the database, as the last writer to close it does.
+
+        The daemon was watched when it closed, and who only reads cannot.
+        """
+        with closing(sqlite3.connect(self.database)) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def made_from(self) -> "CsvIdentity | None":
         """Return which CSV the logs were made from; None when no logs were finished."""

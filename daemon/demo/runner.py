@@ -8,21 +8,19 @@ committed, never by the clock: the same seed kills at the same points, as closel
 """
 
 import os
-import signal
 import time
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from types import FrameType
-from typing import NoReturn
 
 from daemon.core.errors import SettingsProblem
 from daemon.demo.check import CannotCheck, check
 from daemon.demo.check import Report as Checked
 from daemon.demo.child import Daemon, environment_of, running
 from daemon.demo.flights import find_csv, read_flights
+from daemon.demo.interrupts import Interrupts
 from daemon.demo.log import write_logs
 from daemon.demo.manifest import Manifest, load_manifest
 from daemon.demo.place import CsvIdentity, DemoDirectory, opened
@@ -66,8 +64,9 @@ def demonstration(options: DemoOptions, display: Display) -> Generator["Demonstr
     Raises SettingsProblem when CSV or directory cannot be used, StoreUnavailable while another demonstration uses it.
     """
     csv = options.csv or find_csv()
-    with opened(options.directory) as directory, _ended_by_signals():
-        yield Demonstration(options, directory, csv, display)
+    interrupts = Interrupts()
+    with opened(options.directory) as directory, interrupts.caught():
+        yield Demonstration(options, directory, csv, display, interrupts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +77,7 @@ class Demonstration:
     directory: DemoDirectory
     csv: Path
     display: Display
+    interrupts: Interrupts
 
     def run(self) -> DemoReport:
         """Do it all and return what was found.
@@ -91,6 +91,7 @@ class Demonstration:
         kills, look = self._fold(manifest)
         folded = time.monotonic()
         checked = self._check()
+        self.directory.fold_in()
         phases = Phases(written - began, folded - written, time.monotonic() - folded)
         return DemoReport(
             manifest=manifest,
@@ -105,9 +106,9 @@ class Demonstration:
     def keep(self) -> None:
         """Run the daemon on and tell what it commits, until interrupted."""
         manifest = load_manifest(self.directory.logs)
-        environment = self._environment(manifest)
-        with Watcher(self.directory.database) as watcher, running(self.directory, (), environment) as daemon:
+        with Watcher(self.directory.database) as watcher, self._running((), manifest) as daemon:
             follow(daemon, watcher, self.display.say)
+        self.directory.fold_in()
 
     def _logs(self) -> tuple[Manifest, bool]:
         options, directory = self.options, self.directory
@@ -142,13 +143,12 @@ class Demonstration:
     def _fold(self, manifest: Manifest) -> tuple[list[Kill], Look]:
         total = events_to_read(manifest)
         points = kill_points(self.options.kills, total, self.options.seed)
-        environment = self._environment(manifest)
         self.display.begin("Folding", total)
         kills: list[Kill] = []
         with Watcher(self.directory.database) as watcher:
             while True:
                 point = points[len(kills)] if len(kills) < len(points) else total
-                with running(self.directory, ("--once", "--json"), environment) as daemon:
+                with self._running(("--once", "--json"), manifest) as daemon:
                     settled = self._watch(daemon, watcher, point, total)
                     if settled is None:
                         look = watcher.look()
@@ -189,9 +189,10 @@ class Demonstration:
         self.display.finish()
         return checked
 
-    def _environment(self, manifest: Manifest | None) -> Mapping[str, str]:
+    def _running(self, words: Sequence[str], manifest: Manifest | None) -> AbstractContextManager[Daemon]:
         batch = batch_for(min(shard.lines for shard in manifest.shards)) if manifest else None
-        return environment_of(self.directory, batch, os.environ)
+        environment = environment_of(self.directory, batch, os.environ)
+        return running(self.directory, words, environment, self.interrupts)
 
 
 def kill_points(kills: int, total: int, seed: int) -> list[int]:
@@ -210,17 +211,3 @@ def batch_for(lines: int) -> int | None:
 def _made_for(manifest: Manifest, options: DemoOptions) -> bool:
     asked = (options.seed, tuple(sorted(set(options.months))), options.limit)
     return asked == (manifest.seed, manifest.months, manifest.limit)
-
-
-@contextmanager
-def _ended_by_signals() -> Generator[None]:
-    def interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
-        raise KeyboardInterrupt
-
-    kinds = (signal.SIGTERM, signal.SIGHUP)
-    before = {kind: signal.signal(kind, interrupt) for kind in kinds}
-    try:
-        yield
-    finally:
-        for kind, handler in before.items():
-            signal.signal(kind, handler)
