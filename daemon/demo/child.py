@@ -42,12 +42,12 @@ class DaemonEnded(ProjectiondError):
 
 
 def settings_file() -> Path:
-    """Return the demonstration's settings: of the checkout, or of the installed package.
+    """Return the demonstration's settings: of the installed package, or of the checkout.
 
     Raises SettingsProblem when neither is there.
     """
     package = Path(__file__).parents[1]
-    candidates = (package.parent / "config" / SETTINGS_FILE, package / "_config" / SETTINGS_FILE)
+    candidates = (package / "_config" / SETTINGS_FILE, package.parent / "config" / SETTINGS_FILE)
     for candidate in candidates:
         if candidate.is_file():
             return candidate
