@@ -132,6 +132,15 @@ def test_rows_of_a_killed_writer_are_read(models: Models, save: Save, slice_csv:
         assert database.read_bytes() == before
 
 
+def test_the_database_is_opened_read_only(models: Models, save: Save) -> None:
+    """A check cannot change what it checks."""
+    with (
+        closing(module._open_database(save(models))) as connection,
+        pytest.raises(sqlite3.OperationalError, match="readonly"),
+    ):
+        connection.execute('DELETE FROM "flight-g1"')
+
+
 # -- what does not --------------------------------------------------------------------------------------------------
 
 
@@ -308,7 +317,10 @@ def test_the_exit_status_tells_right_wrong_and_unchecked_apart(
         connection.execute('DELETE FROM "flight-g1" WHERE key = ?', (FLIGHT,))
     assert main(arguments) == 1
     assert "1 missing, 0 unexpected, 0 different" in capsys.readouterr().out
-    assert main([*arguments, "--months", "2013-01", "2013-02", "--limit", "3"]) == 1
+    decembers = sum(row["sched_dep"].startswith("2013-12") for row in models["flight"].values())
+    assert main([*arguments, "--months", "2013-12"]) == 1
+    assert f"flight: {decembers} rows expected" in capsys.readouterr().out
+    assert main([*arguments, "--limit", "3"]) == 1
     assert "flight: 3 rows expected" in capsys.readouterr().out
     assert main(["--csv", str(tmp_path / "absent.csv"), "--database", str(database)]) == 2
     assert "error: " in capsys.readouterr().err

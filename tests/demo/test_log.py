@@ -70,11 +70,13 @@ def test_a_flight_that_ends_otherwise_says_so(flights: list[Flight]) -> None:
     scheduled, last = (json.loads(line) for _, line in flight_events(cancelled))
     assert scheduled["data"]["tailnum"] is None
     assert (last["type"], last["time"], last["data"]["seq"]) == ("FlightCancelled", "2013-01-01T10:15:00Z", 2)
+    assert last["id"] == "UA1545-2013-01-01T10Z/2"
     assert departure(cancelled) == arrival(cancelled) == ()
 
     diverted = flights[0]._replace(arr_delay=None, air_time=None)
     *_, last = (json.loads(line) for _, line in flight_events(diverted))
     assert (last["type"], last["time"], last["data"]["seq"]) == ("FlightDiverted", "2013-01-01T14:17:00Z", 3)
+    assert last["id"] == "UA1545-2013-01-01T10Z/3"
     assert len(departure(diverted)) == 1
     assert arrival(diverted) == ()
 
@@ -260,7 +262,9 @@ def test_the_same_seed_gives_the_same_bytes(logs: Logs, flights: list[Flight], t
     assert write_logs(tmp_path / "again", flights, seed=1) == logs.manifest
     assert contents(tmp_path / "again") == contents(logs.directory)
     other = write_logs(tmp_path / "other", flights, seed=2)
-    assert contents(tmp_path / "other") != contents(logs.directory)
+    assert (logs.manifest.seed, other.seed) == (1, 2)
+    for shard in other.shards:
+        assert logs.lines(shard.file) != Logs(tmp_path / "other", other).lines(shard.file)
     assert [shard.events for shard in other.shards] == [shard.events for shard in logs.manifest.shards]
 
 
@@ -323,7 +327,7 @@ def test_what_a_killed_generation_left_is_removed_by_the_next(flights: list[Flig
     left = tmp_path / ".logs.partial-killed" / "new"
     left.mkdir(parents=True)
     (left / "flights-0.jsonl").touch()
-    (tmp_path / ".logs.other").touch()
+    (tmp_path / ".logs.other").mkdir()
     write_logs(tmp_path / "logs", flights, seed=1, limit=1)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".logs.other", "logs"]
 
