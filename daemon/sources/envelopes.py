@@ -58,7 +58,9 @@ class Envelope(Protocol):
 class CloudEvents:
     """CloudEvents 1.0 in structured JSON mode; extension attributes become the event's headers."""
 
-    def decode_many(self, lines: Sequence[bytes], positions: Sequence[Position], max_depth: int) -> list[Record]:
+    def decode_many(  # noqa: C901, PLR0912 - one flat loop, as the module says
+        self, lines: Sequence[bytes], positions: Sequence[Position], max_depth: int
+    ) -> list[Record]:
         """Decode one CloudEvent a line."""
         parse, dumps, hash_of, time_of, make = orjson.loads, orjson.dumps, blake2b, datetime.fromisoformat, Event
         first, last = _FIRST_MOMENT, _LAST_MOMENT
@@ -81,10 +83,15 @@ class CloudEvents:
                 if "data" in fields:
                     known += 1
                     data = fields["data"]
+                if "subject" in fields:
+                    known += 1
+                    subject = fields["subject"]
+                    if type(subject) is not str and subject is not None:
+                        _explain_cloud_event(raw)
                 if len(fields) == known:
                     headers = _NO_HEADERS
                 else:
-                    subject, headers, data = _optional_attributes(fields)
+                    headers, data = _optional_attributes(fields)
                 dump = dumps(data, _encoded, _SORT)
                 if (_POINT in dump or _PLUS in dump or dump.find(b"e-") >= 0) and may_hold_fractions(dump):
                     exact = exact_payload(data, raw)
@@ -128,6 +135,7 @@ class FieldMap:
         """Decode one event a line."""
         parse, dumps, hash_of, time_of, make = orjson.loads, orjson.dumps, blake2b, datetime.fromisoformat, Event
         id_path, type_path, data_path, time_path = self.id, self.type, self.data, self.time
+        time_name = time_path[0] if len(time_path) == 1 else None
         source_path, subject_path = self.source, self.subject
         first, last = _FIRST_MOMENT, _LAST_MOMENT
         source = subject = moment = None
@@ -147,7 +155,7 @@ class FieldMap:
                 if not kind or type(kind) is not str or type(fields) is not dict:
                     self._explain(raw)
                 if time_path:
-                    moment = _dig(fields, time_path)
+                    moment: Any = fields.get(time_name) if time_name else _dig(fields, time_path)
                     if moment is not None:
                         moment = time_of(moment)
                         if not first <= moment <= last:  # raises for a naive time
@@ -214,13 +222,14 @@ def _explain_cloud_event(raw: bytes) -> None:
     _required(fields.get("type"), "missing-type", "type")
     _required(fields.get("source"), "missing-source", "source")
     _check_time(fields.get("time"), "time")
-
-
-def _optional_attributes(fields: dict[str, Any]) -> tuple[str | None, Mapping[str, str], Any]:
-    """Return the subject, the extension attributes as headers, and the payload, which may be written as base64."""
-    subject, data = fields.get("subject"), fields.get("data")
+    subject = fields.get("subject")
     if subject is not None and type(subject) is not str:
         _refuse("bad-field", f"'subject' is {_shown(subject)}; write a string or leave it out")
+
+
+def _optional_attributes(fields: dict[str, Any]) -> tuple[Mapping[str, str], Any]:
+    """Return the extension attributes as headers, and the payload, which may be written as base64."""
+    data = fields.get("data")
     headers: dict[str, str] = {}
     for name, value in fields.items():
         if name in _NOT_HEADERS or value is None:
@@ -236,11 +245,11 @@ def _optional_attributes(fields: dict[str, Any]) -> tuple[str | None, Mapping[st
             _refuse("bad-field", detail)
     encoded = fields.get("data_base64")
     if encoded is None:
-        return subject, headers or _NO_HEADERS, data
+        return headers or _NO_HEADERS, data
     if data is not None or type(encoded) is not str:
         _refuse("bad-field", "'data_base64' stands beside data or is no string; write exactly one of them")
     try:
-        return subject, headers or _NO_HEADERS, b64decode(encoded, validate=True)
+        return headers or _NO_HEADERS, b64decode(encoded, validate=True)
     except ValueError as error:
         return _refuse("bad-field", f"'data_base64' is no base64 ({error}); encode it by RFC 4648, or write data")
 

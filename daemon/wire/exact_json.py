@@ -38,9 +38,13 @@ _POINT_IN_DUMP = re.compile(rb"\.[0-9]+(?:e[+-]?[0-9]+)?(?:[,\]}]|\Z)").search
 _EXPONENT_IN_DUMP = re.compile(rb"e[+-][0-9]+(?:[,\]}]|\Z)").search
 # In text of any origin: a fraction, an exponent, or an integer so long that orjson may have made it a float.
 _INEXACT_IN_TEXT = re.compile(rb"(?:[\[,:]|^)\s*-?[0-9]+(?:[.eE]|(?<=[0-9]{19}))").search
-# Sixteen digits in a row, a point among them or not; or a negative exponent. Strings may look alike: that costs time.
-_BEYOND_A_DOUBLE = re.compile(rb"[0-9][0-9.]{15}|[eE]-").search
-_NOT_CANONICAL = re.compile(rb"\.0[,\]}]|\.0\Z|[0-9]e[+-]?[0-9]").search
+# Digits and points become 0, and so on, so that what a double may not hold is found by searches that begin with a
+# literal: sixteen digits in a row, or a number with an exponent. Strings may look alike, which costs time only.
+_SHAPE = bytes.maketrans(b"0123456789.eE+-,}] \t\r\n", b"00000000000ee--,,,    ")
+_SIXTEEN_DIGITS = b"0" * 16
+_EXPONENT_IN_SHAPE = re.compile(rb"0e-?0+ *,").search
+_WHOLE_FLOAT = re.compile(rb"\.0[,\]}]").search
+_EXPONENT_START = re.compile(rb"e[+-][0-9]").search
 # Strings first, so that a bracket inside one does not count. Possessive and closed by the end of the text: linear on
 # any input.
 _TOKENS = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|([\[{])|[\]}]', re.DOTALL).finditer
@@ -94,35 +98,39 @@ def loads_exact(raw: bytes) -> Any:
 def exact_payload(data: object, raw: bytes) -> object | None:
     """Return `data`, parsed by orjson from `raw`, with each float as the `Decimal` its text says; None if that is lost.
 
-    A double keeps 15 digits, so what has no more of them, and no negative exponent (where doubles grow coarse), is what
+    A double keeps 15 digits, so what has no more of them, and no exponent (far out, doubles grow coarse), is what
     the float's shortest text says. Where None comes back, parse again with `loads_exact`.
     """
-    return None if _BEYOND_A_DOUBLE(raw) else _with_decimals(data)
+    shape = raw.translate(_SHAPE)
+    if _SIXTEEN_DIGITS in shape or _EXPONENT_IN_SHAPE(shape):
+        return None
+    return _with_decimals(data)
 
 
 def is_canonical(dump: bytes) -> bool:
     """Tell whether orjson's dump of a payload with floats has each number in the canonical form already."""
-    return _NOT_CANONICAL(dump) is None
+    return _WHOLE_FLOAT(dump) is None and not dump.endswith(b".0") and _EXPONENT_START(dump) is None
 
 
-def _with_decimals(value: object) -> object:
+def _with_decimals(value: Any) -> Any:
+    """Replace each float in `value` by its decimal, in place where it can be."""
     kind = type(value)
     if kind is float:
         return Decimal(repr(value))
     if kind is dict:
-        entries = cast("dict[str, object]", value)
-        for name, item in entries.items():
+        for name, item in value.items():
             kind = type(item)
             if kind is float:
-                entries[name] = Decimal(repr(item))
-            elif kind is dict or kind is list:
+                value[name] = Decimal(repr(item))
+            elif kind is list or kind is dict:
                 _with_decimals(item)
     elif kind is list:
-        items = cast("list[object]", value)
-        for index, item in enumerate(items):
+        for index, item in enumerate(value):
             kind = type(item)
-            if kind is float or kind is dict or kind is list:
-                items[index] = _with_decimals(item)
+            if kind is float:
+                value[index] = Decimal(repr(item))
+            elif kind is list or kind is dict:
+                _with_decimals(item)
     return value
 
 
