@@ -16,7 +16,10 @@ import pytest
 
 from daemon.core.errors import StoreUnavailable
 from daemon.demo.check import check
+from daemon.demo.child import Daemon, running
+from daemon.demo.interrupts import Interrupts
 from daemon.demo.place import opened
+from daemon.demo.report import DemoReport, Phases
 from tests.support.commands import COMMAND
 from tests.support.daemons import PATIENCE_SECONDS, ROOT, SLICE, Site
 
@@ -24,9 +27,10 @@ GOLDEN = Path(__file__).parent / "goldens" / "demo.json"
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Ours, with a setting of another daemon in it, which must not reach the demonstration's."""
+    """Ours, with settings of another daemon in it, which must not reach the demonstration's."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PROJECTIOND")}
-    return kept | {"PROJECTIOND__STORE__PATH": "/nowhere/rows.db"} | more
+    other = {"PROJECTIOND__STORE__PATH": "/nowhere/rows.db", "PROJECTIOND__DAEMON__PROJECTIONS": '["shop.orders"]'}
+    return kept | other | more
 
 
 def demo(directory: Path, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
@@ -126,10 +130,13 @@ def test_a_daemon_that_forgets_duplicates_is_found_out(tmp_path: Path):
     assert document["rows"]["flight"]["different"] == document["rows"]["board"]["different"] == 0
     assert [each["projection"] for each in document["projections"] if not each["agree"]] == ["punctuality"]
     assert any(problem.startswith("punctuality: duplicate_marker is") for problem in document["problems"])
+    assert any(problem.startswith("punctuality: 147 rows expected") for problem in document["problems"])
 
 
 def test_a_changed_row_is_found_out(demo_site: Site):
-    """One attribute of one row changed by another hand: the check finds that row, and its command ends with 1."""
+    """One attribute of one row changed by another hand: the check finds that row, its command ends with 1, and the
+    demonstration's report is not right, though every counter is.
+    """
     assert demo_site.once().code == 0
     assert demo_site.checked().right
     with closing(sqlite3.connect(demo_site.database)) as connection, connection:
@@ -138,6 +145,13 @@ def test_a_changed_row_is_found_out(demo_site: Site):
     report = check(SLICE, demo_site.database)
     assert not report.right
     assert [(model.model, model.wrong) for model in report.models] == [("flight", 1), ("punctuality", 0), ("board", 0)]
+    told = DemoReport(
+        manifest=demo_site.manifest, logs_reused=False, kills_asked=0, kills=(), look=demo_site.look(), checked=report,
+        phases=Phases(1, 1, 1),
+    )  # fmt: skip
+    assert all(counts.agree for counts in told.counts)
+    assert "flight: 2,004 rows expected, 2,004 found, 2,003 right" in told.problems[0]
+    assert told.document()["right"] is False
     words = ["-m", "daemon.demo.check", "--csv", str(SLICE), "--database", str(demo_site.database)]
     ended = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True, check=False)
     assert ended.returncode == 1
@@ -189,14 +203,26 @@ def test_an_interrupted_demonstration_drains_its_daemon(tmp_path: Path, number: 
     assert '"event": "stopped"' in daemon_log(directory)
 
 
-def test_an_interrupt_at_a_start_leaves_nothing_running(tmp_path: Path):
-    """Ctrl-C in the very moment in which the daemon is started again ends it too."""
-    directory = tmp_path / "demo"
-    with started(directory, "--kills", "1") as process:
-        said(process, "killed it with SIGKILL")
-        process.send_signal(signal.SIGINT)
-        assert process.wait(PATIENCE_SECONDS) == 130
-    assert free(directory)
+def test_an_interrupt_at_a_start_leaves_nothing_running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Ctrl-C in the very moment in which the daemon is started ends it too."""
+    begun: list[Daemon] = []
+    start = Daemon.start
+
+    def interrupted(*arguments: Any) -> Daemon:
+        begun.append(start(*arguments))
+        signal.raise_signal(signal.SIGINT)
+        return begun[0]
+
+    monkeypatch.setattr(Daemon, "start", interrupted)
+    interrupts = Interrupts()
+    with opened(tmp_path / "demo") as directory, interrupts.caught():
+        with pytest.raises(KeyboardInterrupt), running(directory, (), os.environ, interrupts):
+            pass
+        try:
+            assert begun[0].process.poll() is not None
+        finally:
+            begun[0].process.kill()
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def test_a_daemon_that_outlives_its_demonstration_keeps_its_directory(tmp_path: Path):
