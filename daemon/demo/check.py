@@ -122,17 +122,18 @@ def check(
         found = {model: _read_table(connection, model, generation) for model in MODELS}
     for model, rows in found.items():
         reports[model].found = len(rows)
-    totals = _Totals()
+    shared = _Shared()
     for number, cells in enumerate(_chosen(csv_file, months, limit), start=1):
         try:
             key, row = _flight(cells)
-            totals.count(row)
+            shared.take(row)
         except (KeyError, ValueError) as error:
             raise CannotCheck(f"flight {number} of {csv_file} is not as expected: {error!r}") from error
         _compare(reports["flight"], key, row, found["flight"])
-    for model, expected in (("punctuality", totals.punctuality), ("board", totals.board)):
-        for key, row in expected.items():
-            _compare(reports[model], key, row, found[model])
+    for key, month in shared.punctuality.items():
+        _compare(reports["punctuality"], key, month.row(), found["punctuality"])
+    for key, day in shared.board.items():
+        _compare(reports["board"], key, day.row(), found["board"])
     for model, rows in found.items():  # what was compared has been taken out
         for key in rows:
             reports[model].unexpected += 1
@@ -243,46 +244,73 @@ def _fare(miles: str) -> Decimal:
     return Decimal(cents) / 100
 
 
-class _Totals:
-    """The counters of both shared read models. A counter exists once something was added to it, even 0."""
+@dataclass(slots=True)
+class _Month:
+    """What one carrier's flights of a month came to."""
+
+    fares: list[Decimal] = field(default_factory=list[Decimal])
+    dep_delays: list[int] = field(default_factory=list[int])
+    arr_delays: list[int] = field(default_factory=list[int])
+    cancelled: int = 0
+    diverted: int = 0
+
+    def row(self) -> Row:
+        """Return the counters; one exists once something was added to it, even 0."""
+        row: Row = {"scheduled": len(self.fares), "fares": sum(self.fares)}
+        if delays := self.dep_delays:
+            row |= {"departed": len(delays), "dep_delay_minutes": sum(delays), "late_departures": _late(delays)}
+        if delays := self.arr_delays:
+            row |= {"landed": len(delays), "arr_delay_minutes": sum(delays), "late_arrivals": _late(delays)}
+        return row | _present(cancelled=self.cancelled, diverted=self.diverted)
+
+
+@dataclass(slots=True)
+class _AirportDay:
+    """The delays of one airport's departures and arrivals, on the day for which they were scheduled."""
+
+    departures: list[int] = field(default_factory=list[int])
+    arrivals: list[int] = field(default_factory=list[int])
+
+    def row(self) -> Row:
+        """Return the counters; one exists once something was added to it, even 0."""
+        delays = self.departures + self.arrivals
+        row: Row = {"delay_minutes": sum(delay for delay in delays if delay > 0), "delayed": _late(delays)}
+        return row | _present(departures=len(self.departures), arrivals=len(self.arrivals))
+
+
+def _late(delays: Sequence[int]) -> int:
+    return sum(delay > _LATE for delay in delays)
+
+
+def _present(**counts: int) -> Row:
+    return {name: count for name, count in counts.items() if count}
+
+
+class _Shared:
+    """The two read models whose rows many flights share."""
 
     def __init__(self) -> None:
-        self.punctuality: defaultdict[str, Row] = defaultdict(_no_counts)
-        self.board: defaultdict[str, Row] = defaultdict(_no_counts)
+        self.punctuality: defaultdict[str, _Month] = defaultdict(_Month)
+        self.board: defaultdict[str, _AirportDay] = defaultdict(_AirportDay)
 
-    def count(self, flight: Row) -> None:
-        """Count one flight, given its row."""
-        row = self.punctuality[f"{flight['carrier']}#{flight['sched_dep'][:7]}"]
-        row["scheduled"] += 1
-        row["fares"] += flight["fare"]
+    def take(self, flight: Row) -> None:
+        """Take one flight, given its row, into account."""
+        planned: str = flight["sched_dep"]
+        month = self.punctuality[f"{flight['carrier']}#{planned[:7]}"]
+        month.fares.append(flight["fare"])
         status = flight["status"]
         if status == "cancelled":
-            row["cancelled"] += 1
+            month.cancelled += 1
             return
         delay: int = flight["dep_delay"]
-        row["departed"] += 1
-        row["dep_delay_minutes"] += delay
-        row["late_departures"] += 1 if delay > _LATE else 0
-        self._move("departures", flight["origin"], flight["sched_dep"], delay)
+        month.dep_delays.append(delay)
+        self.board[f"{flight['origin']}#{planned[:10]}"].departures.append(delay)
         if status == "diverted":
-            row["diverted"] += 1
+            month.diverted += 1
             return
         delay = flight["arr_delay"]
-        row["landed"] += 1
-        row["arr_delay_minutes"] += delay
-        row["late_arrivals"] += 1 if delay > _LATE else 0
-        self._move("arrivals", flight["dest"], flight["sched_arr"], delay)
-
-    def _move(self, kind: str, airport: str, scheduled: str, delay: int) -> None:
-        """Count a movement, on the day for which it was scheduled."""
-        row = self.board[f"{airport}#{scheduled[:10]}"]
-        row[kind] += 1
-        row["delay_minutes"] += max(0, delay)
-        row["delayed"] += 1 if delay > _LATE else 0
-
-
-def _no_counts() -> Row:
-    return defaultdict(int)
+        month.arr_delays.append(delay)
+        self.board[f"{flight['dest']}#{flight['sched_arr'][:10]}"].arrivals.append(delay)
 
 
 # -- what the database says -----------------------------------------------------------------------------------------
@@ -332,20 +360,22 @@ def _compare(report: ModelReport, key: str, expected: Row, found: dict[_Key, str
         row, end = _decode(text)
     except (ValueError, TypeError):
         row, end = None, 0
-    if isinstance(row, dict) and end == len(text):
-        differences = list(_differences(expected, cast("Row", row)))
-    else:
-        differences = [f"attributes are no JSON object: {text!r}"]
-    if differences:
+    if not isinstance(row, dict) or end != len(text):
+        report.different += 1
+        report.note(f"{key}: attributes are no JSON object: {text!r}")
+        return
+    row = cast("Row", row)
+    # One comparison settles the common case; True equals 1 and a Decimal an integer, hence the types.
+    if row == expected and [*map(type, map(row.get, expected))] == [*map(type, expected.values())]:
+        report.right += 1
+    elif differences := list(_differences(expected, row)):
         report.different += 1
         report.note(f"{key}: {'; '.join(differences)}")
     else:
         report.right += 1
 
 
-def _differences(expected: Row, found: Mapping[str, object]) -> Iterator[str]:
-    if expected == found and [*map(type, expected.values())] == [type(found[name]) for name in expected]:
-        return  # the common case, in one comparison: True equals 1 and a Decimal an integer, hence the types
+def _differences(expected: Row, found: Row) -> Iterator[str]:
     for name, value in expected.items():
         if name not in found:
             yield f"{name} is absent, expected {_shown(value)}"
