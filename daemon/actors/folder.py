@@ -133,6 +133,16 @@ class Folder:
         self.batcher.put_back(chunk)
 
     @property
+    def must_wait(self) -> bool:
+        """Tell whether folding ahead of the commit in flight is pointless.
+
+        While duplicates are likely the batch ahead would be thrown away too often, on markers read too early.
+        """
+        if self.in_flight is None:
+            return False
+        return self.blocked or (self.suspicious > 0 and self.spec.dedup is Dedup.EVENT)
+
+    @property
     def _base(self) -> Checkpoint:
         return self.checkpoint if self.in_flight is None else self.in_flight.planned.commit.checkpoint
 

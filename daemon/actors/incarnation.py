@@ -222,12 +222,12 @@ class Incarnation:
                 await self._wait_for_gap(folder)
                 continue
             due = batcher.due_in(clock.monotonic())
-            if folder.prepared is None and not folder.blocked and due == 0.0:
+            if folder.prepared is None and not folder.must_wait and due == 0.0:
                 await folder.prepare()
                 self._room.ring()
                 continue
             self.at_end = self._source_at_end and idle and not batcher
-            await controls.wake.wait(None if folder.prepared is not None or folder.blocked else due)
+            await controls.wake.wait(None if folder.prepared is not None or folder.must_wait else due)
 
     def _send(self, folder: Folder) -> None:
         folder.in_flight, folder.prepared = folder.prepared, None

@@ -4,7 +4,7 @@ Owns which actors run. One-for-one: an actor's troubles are its own. An error ou
 and with it the process.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import anyio
 import anyio.lowlevel
@@ -12,7 +12,6 @@ from anyio.abc import TaskGroup
 
 from daemon.actors.runtime import Runtime
 from daemon.actors.shard import ShardActor
-from daemon.actors.wake import Wake
 from daemon.actors.windows import WindowMemory
 from daemon.core.errors import StoreProblem
 from daemon.core.identity import Scope
@@ -26,13 +25,13 @@ _LOOK_SECONDS = 0.05
 class Supervisor:
     """Runs shard actors. One `run` per instance."""
 
-    def __init__(self, runtime: Runtime, coordinator: Coordinator) -> None:
-        """Run nothing yet."""
+    def __init__(self, runtime: Runtime, coordinator: Coordinator, resume: Collection[str] = ()) -> None:
+        """Run nothing yet. `resume` names scopes by label (or `all`) that leave a parked or paused state as they start."""
+        self._resume = frozenset(resume)
         self.actors: dict[Scope, ShardActor] = {}
         self._runtime = runtime
         self._coordinator = coordinator
         self._memory = WindowMemory(runtime.policy.marker_memory_ids)
-        self._changed = Wake()
         self._draining = False
 
     async def run(self) -> None:
@@ -93,6 +92,8 @@ class Supervisor:
             return
         actor = ShardActor(self._runtime, scope, self._runtime.specs[scope.of], self._memory)
         self.actors[scope] = actor
+        if not self._resume.isdisjoint({scope.label, "all"}):
+            actor.ask_to_resume()
         shards.start_soon(self._live, actor)
 
     async def _live(self, actor: ShardActor) -> None:

@@ -104,9 +104,12 @@ def fold(judged: Judged, context: FoldContext, count: int | None = None) -> Fold
             run = Fold(judged, context, dict(context.failures), len(judged.records) if count is None else count)
             stop = run.run(careful=careful)
             if run.missing:
+                run.release()
                 return Missing(frozenset(run.missing))
             if not run.raised:
                 break
+            if not careful:
+                run.release()
             if not context.settled:
                 return Unsettled()
         return run.folded(stop)
@@ -280,10 +283,12 @@ class Fold:
     def folded(self, stop: Stop | None) -> Folded:
         """Return the result of a pass that missed nothing and in which nothing raised."""
         count = self._count if stop is None else stop.index
+        views = [*self._main.values(), *self._others.values()]
+        self.release()
         return Folded(
             judged=self._judged,
             count=count,
-            views=[*self._main.values(), *self._others.values()],
+            views=views,
             effects=self._effects,
             failures={
                 index: failure
@@ -295,6 +300,10 @@ class Fold:
             watermark=self.watermark,
             stop=stop,
         )
+
+    def release(self) -> None:
+        """Forget the views, which know this fold: a cycle would keep a whole batch alive until the collector comes."""
+        self._main, self._others, self._undo = {}, {}, None
 
     # What views call
 

@@ -2,7 +2,9 @@
 
 Invariants: every write raises a row's version by one, `add` too. A condition compares version **and** provenance
 (`_src`): a row deleted and made again starts at version 1 but never carries the old provenance. A row without
-attributes but with a sequence is a tombstone: absent to readers, still remembered by the sequence layer.
+attributes but with a sequence is a tombstone: absent to readers, still remembered by the sequence layer. `StoredRow`
+and `RowWrite` are never changed once made; they are not frozen only because there is one of each per row and batch, and
+freezing costs most of it.
 """
 
 from collections.abc import Mapping
@@ -18,7 +20,7 @@ type Sequences = dict[str, int]
 """The version vector of a row: source name to the entity's last sequence number from that source."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class StoredRow:
     """A row as read from a store. `attributes` is None for a tombstone. `source` is `_src`, `version` is `_v`."""
 
@@ -49,7 +51,7 @@ class WriteKind(StrEnum):
     """Gone, on condition of `expect`."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RowWrite:
     """One write of one row in one commit.
 

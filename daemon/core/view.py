@@ -204,7 +204,13 @@ class QuickView(View):
 
     def __init__(self, fold: "Fold", row_key: RowKey, base: Base) -> None:
         """Stand for `row_key` on top of `base` (made by the fold only)."""
-        super().__init__(fold, row_key, base)
+        self._fold = fold
+        self.row_key = row_key
+        self.base = base
+        self.image = base.attributes if isinstance(base, StoredRow) else None
+        self.sequences = self.last = None
+        self.amounts = {}
+        self.touch = _UNTOUCHED
         self.names = fold.names
         self.pending: list[dict[str, Any]] = []
 
@@ -232,7 +238,8 @@ class QuickView(View):
 
     @override
     def add(self, amounts: Mapping[str, object] | None = None, /, *, shared: bool = False, **named: object) -> None:
-        if self.touch is _ADDED and not shared:
+        if not shared and (self.touch is _ADDED or (self.touch is _UNTOUCHED and self.sequences is None)):
+            self.touch = _ADDED
             self.pending.append({**amounts, **named} if amounts else named)
             return
         if self.pending:
@@ -286,14 +293,20 @@ class QuickView(View):
 
     def _add_up(self, pending: list[dict[str, Any]]) -> None:
         """Sum amounts, the common case of integers without a call per number."""
-        mine = self.amounts
+        mine, image = self.amounts, self.image
         for amounts in pending:
             for name, value in amounts.items():
-                total = mine.get(name)
+                total = mine.get(name, 0)
                 if type(value) is int and type(total) is int:
                     mine[name] = total + value
                 else:
-                    super().add({name: value})
+                    mine[name] = add_exact(total, amount_of(value, name), name)
+        if not mine.keys() <= self.names:
+            check_names(mine)
+            self.names.update(mine)
+        if image is not None:
+            for name, total in mine.items():
+                add_exact(image.get(name), total, name)
 
 
 class SavedView(NamedTuple):

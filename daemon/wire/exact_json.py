@@ -11,6 +11,7 @@ value.
 import json
 import re
 from base64 import b64decode, b64encode
+from collections.abc import Callable
 from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal, InvalidOperation
 from typing import Any, NoReturn, cast
 
@@ -43,6 +44,7 @@ _INEXACT_IN_TEXT = re.compile(rb"(?:[\[,:]|^)\s*-?[0-9]+(?:[.eE]|(?<=[0-9]{19}))
 _SHAPE = bytes.maketrans(b"0123456789.eE+-,}] \t\r\n", b"00000000000ee--,,,    ")
 _SIXTEEN_DIGITS = b"0" * 16
 _EXPONENT_IN_SHAPE = re.compile(rb"0e-?0+ *,").search
+_type_of: Callable[[object], type] = type
 _WHOLE_FLOAT = re.compile(rb"\.0[,\]}]").search
 _EXPONENT_START = re.compile(rb"e[+-][0-9]").search
 # Strings first, so that a bracket inside one does not count. Possessive and closed by the end of the text: linear on
@@ -114,19 +116,19 @@ def is_canonical(dump: bytes) -> bool:
 
 def _with_decimals(value: Any) -> Any:
     """Replace each float in `value` by its decimal, in place where it can be."""
-    kind = type(value)
+    kind = _type_of(value)
     if kind is float:
         return Decimal(repr(value))
     if kind is dict:
         for name, item in value.items():
-            kind = type(item)
+            kind = _type_of(item)
             if kind is float:
                 value[name] = Decimal(repr(item))
             elif kind is list or kind is dict:
                 _with_decimals(item)
     elif kind is list:
         for index, item in enumerate(value):
-            kind = type(item)
+            kind = _type_of(item)
             if kind is float:
                 value[index] = Decimal(repr(item))
             elif kind is list or kind is dict:
