@@ -205,7 +205,7 @@ async def generations_of(
 async def build(
     settings: Settings, store: Store, clock: Clock, observer: Observer, resume: Sequence[str] = ()
 ) -> Daemon:
-    """Put a daemon together around an open store. `resume`: labels of parked or paused scopes to go on with, or `all`."""
+    """Put a daemon together around an open store. `resume`: labels of parked scopes to go on with, or `all`."""
     specs = specs_of(settings)
     generations = await generations_of(store, specs, observer)
     sources = sources_of(settings, clock)

@@ -26,7 +26,7 @@ class Supervisor:
     """Runs shard actors. One `run` per instance."""
 
     def __init__(self, runtime: Runtime, coordinator: Coordinator, resume: Collection[str] = ()) -> None:
-        """Run nothing yet. `resume` names scopes by label (or `all`) that leave a parked or paused state as they start."""
+        """Run nothing yet. `resume` names scopes by label (or `all`) that go on as they start, if they are parked."""
         self._resume = frozenset(resume)
         self.actors: dict[Scope, ShardActor] = {}
         self._runtime = runtime

@@ -21,7 +21,7 @@ def test_help_holds_the_table_of_exit_codes(shop: Workplace):
     assert max(map(len, text.splitlines())) <= 80
 
 
-@pytest.mark.parametrize("command", ["run", "check", "init"])
+@pytest.mark.parametrize("command", ["run", "check", "init", "demo"])
 def test_each_command_shows_examples(shop: Workplace, command: str):
     """`COMMAND --help` has examples that begin with the command itself, each on one line."""
     text = shop.run(command, "--help", COLUMNS="80").out
