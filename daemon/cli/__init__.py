@@ -7,6 +7,7 @@ anything about events, shards or stores; it calls `daemon.app` and tells what ca
     run            run the daemon
     check          settings and projections, without starting
     init           what is missing, shown first, then made
+    demo           the demonstration, and its report
     survey         what the store holds already
     loading        the settings file found, and all of its and the projections' problems at once
     output         documents for scripts, tables and lines for people
