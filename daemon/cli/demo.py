@@ -41,10 +41,11 @@ def _print(report: DemoReport, output: Output) -> None:
     output.table(("read model", "events read", "applied", *layers, "as mixed in"), _counts(report))
     duplicates = sum(look.duplicates().values())
     points = ", ".join(f"{kill.share:.0%}" for kill in report.kills) or "no point"
+    times = "time" if len(report.kills) == 1 else "times"
     applied = look.total("applied")
     output.pairs([
         ("in all", f"{look.read:,} events read, {applied:,} applied, {duplicates:,} duplicates stopped"),
-        ("killed", f"{len(report.kills)} times with SIGKILL, at {points} of the events"),
+        ("killed", f"{len(report.kills)} {times} with SIGKILL, at {points} of the events"),
         ("speed", f"{report.events_per_second:,.0f} events/s, kills and restarts included"),
     ])  # fmt: skip
     output.heading("Checked against the CSV, by code that shares nothing with the daemon")

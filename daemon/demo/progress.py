@@ -81,7 +81,7 @@ class Shown:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Leave the terminal as it was."""
-        self.finish()
+        self.close()
 
     def begin(self, text: str, total: int) -> None:
         """Begin a phase of `total` steps."""
@@ -119,6 +119,9 @@ class Shown:
 
     def finish(self) -> None:
         """The phase is done."""
+
+    def close(self) -> None:
+        """Show nothing more."""
 
     def _is_due(self) -> bool:
         now = time.monotonic()
@@ -163,7 +166,13 @@ class Bars(Shown):
         console.print(text, markup=False, highlight=False)
 
     def finish(self) -> None:
-        """Leave the bar as it stands, full."""
+        """Leave a full bar."""
+        if self._progress is not None:
+            self._progress.update(self._task, completed=self.total)
+        self.close()
+
+    def close(self) -> None:
+        """Leave the bar as it stands."""
         if self._progress is not None:
             self._progress.stop()
             self._progress = None

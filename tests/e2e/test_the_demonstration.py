@@ -113,7 +113,7 @@ def test_it_tells_what_people_read(tmp_path: Path):
     for words in (
         "stopped by marker",
         "exactly",
-        "killed  1 times with SIGKILL",
+        "killed  1 time with SIGKILL",
         "every duplicate was stopped exactly",
     ):
         assert words in ended.stdout
