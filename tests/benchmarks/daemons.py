@@ -70,7 +70,6 @@ def fold_all(settings: Settings) -> Spent:
 
 def while_idle[T](settings: Settings, seconds: float, look: Callable[[], T]) -> T:
     """Return what `look` finds once a daemon has caught up with every file and waited for more for so many seconds."""
-
     found: list[T] = []
 
     async def main() -> None:
