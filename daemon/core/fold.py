@@ -15,8 +15,6 @@ between folds except what the caller passes in.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import localcontext
 from hashlib import blake2b
@@ -25,76 +23,13 @@ from typing import Never, cast
 from daemon.core.dedup import DUPLICATES, Judged, Verdict, judge_sequence
 from daemon.core.errors import EventProblem
 from daemon.core.events import DIGEST_BYTES, BadRecord, Event
-from daemon.core.identity import MAIN_VIEW, RowKey, ShardId
+from daemon.core.folded import Failure, FoldContext, Folded, Lookup, Missing, Stop, Unsettled
+from daemon.core.identity import MAIN_VIEW, RowKey
 from daemon.core.keys import key_text
-from daemon.core.projection import OnError, OnGap, ProjectionSpec
+from daemon.core.projection import OnError, OnGap
 from daemon.core.rows import Effect
 from daemon.core.values import MAX_DIGITS, MAX_INT
-from daemon.core.view import UNLOADED, Base, QuickView, RowNeeded, SavedView, StoredRow, Touch, View, partial_view
-
-type Lookup = Callable[[RowKey], Base]
-"""Returns the row as the fold must see it, None when known absent, UNLOADED when nobody read it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Why an event is dead-lettered or parks its key. `handler` is empty when no handler was involved."""
-
-    reason: str
-    detail: str
-    handler: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Missing:
-    """The fold needs these rows before it can run."""
-
-    keys: frozenset[RowKey]
-
-
-@dataclass(frozen=True, slots=True)
-class Unsettled:
-    """Something failed on top of an uncommitted batch: fold again once that has settled."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """The shard cannot go past the record at `index` now. `parks`: it parks; otherwise it waits for a missing event."""
-
-    index: int
-    failure: Failure
-    parks: bool
-
-
-@dataclass(slots=True)
-class Folded:
-    """What a batch comes to. `verdicts` is final; `stop` says that only `records[:stop.index]` were folded."""
-
-    judged: Judged
-    count: int
-    views: list[View]
-    effects: list[Effect]
-    failures: dict[int, Failure]
-    verdicts: list[Verdict | None]
-    newly_parked: dict[str, Failure]
-    watermark: datetime | None
-    stop: Stop | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class FoldContext:
-    """What a fold stands on, besides the records.
-
-    `settled`: no uncommitted batch lies beneath, so failures are final. `parked`: keys that are parked already.
-    """
-
-    spec: ProjectionSpec
-    shard: ShardId
-    lookup: Lookup
-    parked: AbstractSet[str] = frozenset()
-    settled: bool = True
-    redelivery: bool = False
-    failures: Mapping[int, Failure] = field(default_factory=dict[int, Failure])
+from daemon.core.view import UNLOADED, QuickView, RowNeeded, SavedView, StoredRow, Touch, View, partial_view
 
 
 def fold(judged: Judged, context: FoldContext, count: int | None = None) -> Folded | Missing | Unsettled:

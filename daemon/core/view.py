@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from enum import IntEnum
 from itertools import chain
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast, override
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, override
 
 from daemon.core.events import Event
 from daemon.core.identity import MAIN_VIEW, RowKey
@@ -285,7 +285,7 @@ class QuickView(View):
         if not plain:
             for changes in pending[1:]:
                 normalise(changes)  # what a later change hides must be right too
-            merged = cast("Attributes", normalise(merged))
+            merged = {name: value if type(value) in PLAIN_TYPES else normalise(value) for name, value in merged.items()}
         if self.image:
             self.image.update(merged)
         else:
