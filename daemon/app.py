@@ -25,6 +25,7 @@ from daemon.actors.supervisor import Supervisor
 from daemon.coordination.solo import SoloCoordinator
 from daemon.core.batcher import BatchPolicy
 from daemon.core.circuit import CircuitPolicy
+from daemon.core.errors import SettingsProblem
 from daemon.core.generations import choose
 from daemon.core.identity import Generation, Scope
 from daemon.core.projection import OnError, OnLate, ProjectionSpec
@@ -90,19 +91,26 @@ class RunResult:
 
 def specs_of(settings: Settings) -> list[ProjectionSpec]:
     """Load every projection and lay the settings' overrides over it. Raises ProjectionProblem naming all problems."""
-    return [_overridden(spec, settings) for spec in load_projections(settings.daemon.projections, settings.sources)]
+    specs = load_projections(settings.daemon.projections, settings.sources)
+    strangers = sorted(settings.projections.keys() - {spec.name for spec in specs})
+    if strangers:
+        known = ", ".join(sorted({spec.name for spec in specs}))
+        raise SettingsProblem(
+            f"projections.{strangers[0]}: no projection has that name (there are: {known}); "
+            "correct it or remove the table"
+        )
+    return [_overridden(spec, settings) for spec in specs]
 
 
 def _overridden(spec: ProjectionSpec, settings: Settings) -> ProjectionSpec:
     own = settings.projections.get(spec.name)
     effective = settings.for_projection(spec.name)
-    default = ProjectionSpec.__dataclass_fields__
     changes: dict[str, object] = {}
-    if (own and own.marker_window_ids) or spec.marker_window == default["marker_window"].default:
+    if (own and own.marker_window_ids) or "marker_window" not in spec.explicit:
         changes["marker_window"] = effective.marker_window_ids
-    if (own and own.marker_retention_days) or spec.marker_retention == default["marker_retention"].default:
+    if (own and own.marker_retention_days) or "marker_retention" not in spec.explicit:
         changes["marker_retention"] = timedelta(days=effective.marker_retention_days)
-    if (own and own.late) or spec.late is default["late"].default:
+    if (own and own.late) or "late" not in spec.explicit:
         changes["late"] = OnLate(effective.late)
     if effective.on_error is not None:
         changes["on_error"] = OnError(effective.on_error)

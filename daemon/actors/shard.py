@@ -208,4 +208,6 @@ def _summary(error: BaseException) -> str:
 
 
 def _report(error: BaseException) -> str:
-    return "".join(traceback.format_exception(error))[-_REPORT_CHARACTERS:]
+    """Return where it happened, without the message: that may quote a payload, and belongs into no log."""
+    places = "".join(traceback.format_tb(error.__traceback__))[-_REPORT_CHARACTERS:]
+    return f"{places}{type(error).__name__}"

@@ -68,6 +68,7 @@ class ProjectionSpec:
 
     `key` returns an event's natural key and raises EventProblem when there is none. `sequence` returns the entity's own
     number (only with `Dedup.SEQUENCE`). `upcasters` map an old event type to a function that returns the newer event.
+    `explicit` names the options that the code sets itself, which the settings' general defaults leave alone.
     `code_digest` identifies the handlers' code (hex).
     """
 
@@ -87,6 +88,7 @@ class ProjectionSpec:
     marker_retention: timedelta = timedelta(days=14)
     indexes: tuple[Index, ...] = ()
     expires: timedelta | None = None
+    explicit: frozenset[str] = frozenset()
     code_digest: str = ""
 
     def dispatch(self, *, redelivery: bool) -> Mapping[str, tuple[Handler, ...]]:

@@ -20,6 +20,10 @@ _DIGESTED = ("key", "sequence", "sequence_start")
 """Options that change what rows hold; the others change only what is guaranteed."""
 
 
+_FOLLOWING_SETTINGS = ("late", "marker_window", "marker_retention")
+"""Options that the settings' [engine] decides where the code does not."""
+
+
 def compile_class(cls: type, sources: Collection[str]) -> list[ProjectionSpec]:
     """Return the specs of one decorated class (one per `@projection` on it), reading from `sources`.
 
@@ -82,6 +86,7 @@ def compile_declaration(
         marker_retention=options.marker_retention,
         indexes=options.indexes,
         expires=options.expires,
+        explicit=options.explicit,
         code_digest=code_digest(declaration.target, digested),
     )
 
@@ -109,11 +114,12 @@ def _compile_options(declaration: Declaration, sources: Collection[str], collect
         ),
         on_gap=optional("on_gap", lambda word: check.choice_of("on_gap", word, OnGap), base.on_gap),
         on_error=attempt(lambda: check.choice_of("on_error", given["on_error"], OnError), base.on_error),
-        late=attempt(lambda: check.choice_of("late", given["late"], OnLate), base.late),
+        late=optional("late", lambda word: check.choice_of("late", word, OnLate), base.late),
         marker_window=optional("marker_window", lambda n: check.count_of("marker_window", n, 1), base.marker_window),
-        marker_retention=attempt(
-            lambda: check.time_of("marker_retention", given["marker_retention"]), base.marker_retention
+        marker_retention=optional(
+            "marker_retention", lambda time: check.time_of("marker_retention", time), base.marker_retention
         ),
+        explicit=frozenset(option for option in _FOLLOWING_SETTINGS if given[option] is not None),
         indexes=attempt(lambda: check.indexes_of(given["indexes"]), base.indexes),
         expires=optional("expires", lambda time: check.time_of("expires", time), base.expires),
     )

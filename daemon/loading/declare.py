@@ -143,9 +143,9 @@ def projection(  # noqa: PLR0913 - one keyword an option, all but four with a de
     sequence_start: int | None = None,
     on_gap: Literal["park", "wait"] | None = None,
     on_error: Literal["dead-letter", "park-key", "park-shard"] = "dead-letter",
-    late: Literal["apply", "dead-letter"] = "dead-letter",
+    late: Literal["apply", "dead-letter"] | None = None,
     marker_window: int | None = None,
-    marker_retention: timedelta = timedelta(days=14),
+    marker_retention: timedelta | None = None,
     indexes: tuple[Index, ...] = (),
     expires: timedelta | None = None,
 ) -> ClassDecorator:
@@ -159,7 +159,8 @@ def projection(  # noqa: PLR0913 - one keyword an option, all but four with a de
       200,000) or `sequence` (`sequence` is the path of the entity's own number; `sequence_start` its first number,
       where it is known; `on_gap`: `park` the key, the default, or `wait` for what is missing).
     - `on_error`: what becomes of an event whose handler raises.
-    - `late`: what becomes of an event older than `marker_retention` behind its shard's watermark.
+    - `late`: what becomes of an event older than `marker_retention` behind its shard's watermark. Of `late`,
+      `marker_window` and `marker_retention`, what is left out follows the settings' [engine].
     - `indexes`, `expires`: secondary indexes and the lifetime of rows, alike for every generation.
 
     Nothing is checked here: loading reports all problems of all projections together.

@@ -77,7 +77,8 @@ def time_of(option: str, value: object) -> timedelta:
 
 def indexes_of(value: object) -> tuple[Index, ...]:
     """Check the secondary indexes: names, attributes, number."""
-    given = cast("tuple[object, ...]", value) if isinstance(value, tuple | list) else (value,)
+    many = isinstance(value, tuple | list) and not isinstance(value, Index)
+    given: tuple[object, ...] = tuple(cast("tuple[object, ...]", value)) if many else (cast("object", value),)
     indexes = tuple(index for index in given if isinstance(index, Index))
     if len(indexes) != len(given):
         raise Mistake(f"indexes={value!r:.200} holds something else", 'use indexes=(Index("by-status", "status"),)')

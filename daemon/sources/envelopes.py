@@ -143,7 +143,7 @@ class FieldMap:
         add = records.append
         for raw, position in zip(lines, positions, strict=True):
             try:
-                data = event_id = kind = fields = parse(raw)
+                whole = data = event_id = kind = fields = parse(raw)
                 for name in id_path:
                     event_id = event_id[name]
                 for name in type_path:
@@ -155,7 +155,7 @@ class FieldMap:
                 if not kind or type(kind) is not str or type(fields) is not dict:
                     self._explain(raw)
                 if time_path:
-                    moment: Any = fields.get(time_name) if time_name else _dig(fields, time_path)
+                    moment = whole.get(time_name) if time_name else _dig(fields, time_path)
                     if moment is not None:
                         moment = time_of(moment)
                         if not first <= moment <= last:  # raises for a naive time

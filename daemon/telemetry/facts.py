@@ -64,6 +64,18 @@ def _scope(scope: Scope) -> dict[str, Any]:
     }
 
 
+_QUOTING = ("handler-raised: ", "bug: ")
+"""Reasons that go on with a foreign exception's own words, which may quote a payload."""
+
+
+def public_reason(reason: str) -> str:
+    """Return a reason without words that may quote a payload: the stable code and the exception's type remain."""
+    for start in _QUOTING:
+        if reason.startswith(start):
+            return start + reason[len(start) :].partition(":")[0]
+    return reason
+
+
 _STATE_LEVELS = {
     ShardState.PARKED: "error",
     ShardState.RETRYING: "warning",
@@ -75,7 +87,7 @@ _STATE_LEVELS = {
 def _shard_changed(logger: Logger, fact: ShardChanged) -> None:
     fields = _scope(fact.scope) | {"before": fact.before, "state": fact.after, "epoch": fact.epoch}
     if fact.reason:
-        fields["reason"] = fact.reason
+        fields["reason"] = public_reason(fact.reason)
     if fact.report:
         logger.error("a bug parked the shard, please report it", **fields, report=fact.report)
         return
@@ -130,7 +142,7 @@ def _restarted(logger: Logger, fact: ShardRestarted) -> None:
     logger.warning(
         "shard restarts",
         **_scope(fact.scope),
-        reason=fact.error,
+        reason=public_reason(fact.error),
         attempt=fact.restarts,
         wait_seconds=round(fact.wait, 3),
     )

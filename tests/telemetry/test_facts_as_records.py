@@ -1,0 +1,73 @@
+"""Facts as log records: each kind is written, at its level, and none quotes a payload."""
+
+import io
+import json
+from typing import get_args
+
+import pytest
+
+from daemon.core.identity import Generation, Scope
+from daemon.core.lifecycle import ShardState
+from daemon.ports import observer as facts
+from daemon.ports.observer import Fact
+from daemon.telemetry.facts import FanOut, LogObserver, public_reason
+from daemon.telemetry.logs import configure_logging
+from daemon.testing.observer import RecordingObserver
+
+SCOPE = Scope("orders", 1, "log", "s0")
+SECRET = "4111-1111"
+PARKED = facts.ShardChanged(SCOPE, ShardState.RUNNING, ShardState.PARKED, f"handler-raised: ValueError: {SECRET}", 3)
+EXAMPLES: list[tuple[Fact, str]] = [
+    (PARKED, "error"),
+    (
+        facts.ShardChanged(SCOPE, ShardState.PARKED, ShardState.PARKED, f"bug: ValueError: {SECRET}", 3, "places"),
+        "error",
+    ),
+    (facts.BatchCommitted(SCOPE, (5,), 3, {"read": 2}, 4, 0.01, None), "debug"),
+    (facts.CommitDelayed(SCOPE, "Busy", "locked", 1, 0.5), "warning"),
+    (facts.EventsDeadLettered(SCOPE, {"not-json": 2}), "warning"),
+    (facts.PayloadConflict(SCOPE, 1), "error"),
+    (facts.RowShared(SCOPE, 1), "error"),
+    (facts.KeysParked(SCOPE, 1), "warning"),
+    (facts.ShardRestarted(SCOPE, f"bug: ValueError: {SECRET}", 1, 0.5), "warning"),
+    (facts.GenerationNotRun(Generation("orders", 2), "no code here for version 2"), "warning"),
+    (facts.CodeChanged(SCOPE, "a" * 32, "b" * 32), "warning"),
+]
+
+
+@pytest.mark.parametrize(("fact", "level"), EXAMPLES, ids=[type(fact).__name__ for fact, _ in EXAMPLES])
+def test_each_fact_is_one_record_without_a_payload(fact: Fact, level: str) -> None:
+    """A fact becomes one record of its level that names its scope and quotes nobody's data."""
+    stream = io.StringIO()
+    logger = configure_logging(level="debug", form="json", max_field_characters=2000, stream=stream, is_terminal=False)
+    LogObserver(logger).see(fact)
+    (line,) = stream.getvalue().splitlines()
+    record = json.loads(line)
+    assert record["level"] == level
+    assert record["projection"] == "orders"
+    assert SECRET not in line
+
+
+def test_every_kind_of_fact_has_an_example() -> None:
+    """A new fact cannot be forgotten here."""
+    assert {type(fact) for fact, _ in EXAMPLES} == set(get_args(Fact.__value__))
+
+
+def test_what_is_ours_is_kept_and_what_is_foreign_is_cut() -> None:
+    """Our own messages hold no payload; a foreign exception keeps its type only."""
+    assert public_reason("orders.jsonl was truncated: rewind") == "orders.jsonl was truncated: rewind"
+    assert public_reason("handler-raised: KeyError: 'name'") == "handler-raised: KeyError"
+
+
+def test_an_observer_that_fails_is_told_no_more() -> None:
+    """Observing never fails a shard, and the other observers go on."""
+
+    class Failing:
+        def see(self, fact: Fact) -> None:
+            raise RuntimeError(str(fact))
+
+    healthy = RecordingObserver()
+    both = FanOut([Failing(), healthy])
+    both.see(PARKED)
+    both.see(PARKED)
+    assert healthy.of(facts.ShardChanged) == [PARKED, PARKED]
