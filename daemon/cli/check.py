@@ -104,10 +104,6 @@ def _pairs(spec: ProjectionSpec, guarantee: Guarantee, loaded: Loaded) -> Iterat
 
 def _notes(settings: Settings, specs: Sequence[ProjectionSpec]) -> Iterator[str]:
     """Yield what is allowed and probably not meant."""
-    names = {spec.name for spec in specs}
-    for name in settings.projections:
-        if name not in names:
-            yield f"[projections.{name}] overrides no loaded projection; loaded: {', '.join(sorted(names))}"
     followed = {source for spec in specs for source in spec.sources}
     for name in settings.sources:
         if name not in followed:

@@ -1,6 +1,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from daemon.settings import load_settings
 from tests.support.commands import Workplace
 
@@ -110,18 +112,20 @@ def test_settings_without_projections_are_refused(shop: Workplace):
 
 
 def test_what_is_probably_not_meant_is_noted(shop: Workplace):
-    """Overrides of an unknown projection and sources that nobody follows are told, and are no mistakes."""
-    shop.replace(
-        "projectiond.toml",
-        "[logging]",
-        '[sources.idle]\npaths = ["idle.jsonl"]\n[projections.order-sumary]\nlinger_ms = 1\n[logging]',
-    )
+    """Sources that nobody follows are told, and are no mistakes."""
+    shop.replace("projectiond.toml", "[logging]", '[sources.idle]\npaths = ["idle.jsonl"]\n[logging]')
     ended = shop.run("check", "--json")
     assert ended.code == 0
-    assert ended.document["notes"] == [
-        "[projections.order-sumary] overrides no loaded projection; loaded: order-summary",
-        "[sources.idle] is followed by no projection",
-    ]
+    assert ended.document["notes"] == ["[sources.idle] is followed by no projection"]
+
+
+@pytest.mark.parametrize("command", ["check", "run"])
+def test_overrides_of_no_projection_are_refused(shop: Workplace, command: str):
+    """A misspelt [projections.NAME] would silently have no effect: it is a mistake, with the names there are."""
+    shop.replace("projectiond.toml", "[logging]", "[projections.order-sumary]\nlinger_ms = 1\n[logging]")
+    ended = shop.run(command)
+    assert ended.code == 2
+    assert "projections.order-sumary: no projection has that name (there are: order-summary)" in ended.err
 
 
 def test_a_second_version_waits(shop: Workplace):
