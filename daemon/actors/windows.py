@@ -23,21 +23,23 @@ class WindowMemory:
     def __init__(self, max_ids: int) -> None:
         """Start empty."""
         self.max_ids = max_ids
-        self._held: OrderedDict[int, ShardWindow] = OrderedDict()
+        self._held: OrderedDict[int, tuple[ShardWindow, int]] = OrderedDict()
+        self._total = 0
 
     def touch(self, window: "ShardWindow") -> None:
         """Note that `window` was just used; make room by dropping others."""
-        self._held[id(window)] = window
-        self._held.move_to_end(id(window))
-        total = sum(len(held) for held in self._held.values())
-        while total > self.max_ids and len(self._held) > 1:
-            _, oldest = self._held.popitem(last=False)
-            total -= len(oldest)
+        self.forget(window)
+        self._held[id(window)] = window, len(window)
+        self._total += len(window)
+        while self._total > self.max_ids and len(self._held) > 1:
+            oldest, _ = next(iter(self._held.values()))
+            self.forget(oldest)
             oldest.drop()
 
     def forget(self, window: "ShardWindow") -> None:
-        """A shard ended: its window counts no more."""
-        self._held.pop(id(window), None)
+        """A window counts no more: its shard ended, or it was dropped."""
+        _, counted = self._held.pop(id(window), (window, 0))
+        self._total -= counted
 
 
 class ShardWindow:

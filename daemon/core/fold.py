@@ -50,6 +50,9 @@ def fold(judged: Judged, context: FoldContext, count: int | None = None) -> Fold
         return run.folded(stop)
 
 
+_SETTLED = frozenset({None, *DUPLICATES})
+
+
 class Fold:
     """One pass. Views call back into it; nobody else should."""
 
@@ -159,13 +162,13 @@ class Fold:
         return stop
 
     def _is_plain(self) -> bool:
-        """Tell whether every record is a new event that needs nothing but its handlers: most batches are."""
+        """Tell whether each record is a new event that needs nothing but its handlers, or a duplicate: most batches."""
         spec, records = self._spec, self._judged.records[: self._count]
         return (
             not self._parked
             and not spec.upcasters
             and spec.sequence is None
-            and not any(self._verdicts)
+            and {*self._verdicts} <= _SETTLED
             and {*map(type, records)} == {Event}
         )
 
@@ -174,9 +177,9 @@ class Fold:
         main, key_of, handlers_of = self._main, self._spec.key, self._handlers()
         records = cast("Sequence[Event]", self._judged.records[: self._count])
         view_of = main.get
-        for record in records:
+        for record, verdict in zip(records, self._verdicts, strict=True):
             handlers = handlers_of(record.type)
-            if handlers is None:
+            if handlers is None or verdict is not None:
                 continue
             try:
                 key = record.key = key_of(record)
@@ -194,7 +197,12 @@ class Fold:
             except Exception:  # noqa: BLE001 - the careful pass finds out what it says about its event
                 self.raised = True
                 return
-        self.watermark = max([record.moment for record in records if record.moment is not None], default=None)
+        moments = [
+            record.moment
+            for record, verdict in zip(records, self._verdicts, strict=True)
+            if verdict is None and record.moment is not None
+        ]
+        self.watermark = max(moments, default=None)
         self.raised = self._doubtful()
 
     def _handlers(self) -> Callable[[str], list[tuple[Callable[[View, Event], None], str]] | None]:

@@ -39,7 +39,7 @@ LATER = 0.005
 """The share of the lines of `flights` written again in their shard, up to 60,000 lines later."""
 RANGES = 3
 """Ranges of up to 2,000 lines in each shard of `flights` that are delivered again, up to 20,000 lines later."""
-ELSEWHERE = 0.01
+ELSEWHERE = 0.002
 """The share of the lines of `movements` written into another shard too."""
 
 _STEP = 4096

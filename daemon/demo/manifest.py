@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 MANIFEST_FILE = "manifest.json"
-FORMAT = 1
+FORMAT = 2
 """Raised whenever the same flights and seed give other bytes than before; logs of another format are written anew."""
 
 
