@@ -96,7 +96,7 @@ class Folder:
         chunk = self.batcher.take(self._ceiling)
         base = self._base
         if not chunk.records and not self._moves(chunk, base):
-            self.ended = self.ended or (chunk.ends_shard and self.in_flight is None)
+            self._drop_empty(chunk)
             return
         judged = await self._judge(chunk, base)
         loaded: dict[RowKey, StoredRow | None] = {}
@@ -131,6 +131,16 @@ class Folder:
                     return
         self.blocked = self.in_flight is not None
         self.batcher.put_back(chunk)
+
+    def _drop_empty(self, chunk: Chunk) -> None:
+        """Take in a chunk that is worth no commit; the shard's end is one only once what lies before it settled."""
+        if not chunk.ends_shard:
+            return
+        if self.in_flight is None:
+            self.ended = True
+        else:
+            self.blocked = True
+            self.batcher.put_back(chunk)
 
     @property
     def must_wait(self) -> bool:
@@ -249,7 +259,8 @@ class Folder:
             self.stop = folded.stop
             self.waiting_for_gap = not folded.stop.parks
             return None
-        circuit = pass_through(self._circuit, folded.verdicts, folded.failures.keys(), self.runtime.policy.circuit)
+        before = self._circuit if self.in_flight is None else self.in_flight.circuit
+        circuit = pass_through(before, folded.verdicts, folded.failures.keys(), self.runtime.policy.circuit)
         if isinstance(circuit, Tripped):
             if self.in_flight is not None:
                 return None

@@ -19,7 +19,7 @@ from daemon.actors.runtime import Runtime
 from daemon.actors.windows import WindowMemory
 from daemon.core.checkpoint import Checkpoint, CheckpointState
 from daemon.core.commit import Commit, Committed
-from daemon.core.errors import ProjectiondError, StoreProblem, Superseded
+from daemon.core.errors import ProjectiondError, Superseded
 from daemon.core.identity import Scope
 from daemon.core.lifecycle import ShardState, Signal, step
 from daemon.core.projection import ProjectionSpec
@@ -147,7 +147,7 @@ class ShardActor:
                 return None
             after = replace(now.next(self._runtime.clock.unique()), state=CheckpointState.PARKED, reason=reason)
             answer = await store.commit(Commit(self.scope, now.fence, after), 1)
-        except StoreProblem:
+        except Exception:  # noqa: BLE001 - a store that fails here too must not take the other shards along
             return Checkpoint(reason=reason)
         return after if isinstance(answer, Committed) else now
 
@@ -172,7 +172,7 @@ class ShardActor:
         after = replace(checkpoint.next(self._runtime.clock.unique()), owner=None)
         try:
             await self._runtime.store.commit(Commit(self.scope, checkpoint.fence, after), 1)
-        except StoreProblem:
+        except Exception:  # noqa: BLE001 - as above
             return
 
     def _signal(self, signal: Signal, reason: str = "") -> None:

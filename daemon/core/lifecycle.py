@@ -83,6 +83,7 @@ TRANSITIONS: dict[ShardState, dict[Signal, ShardState]] = {
         _E.TROUBLE: _S.DRAINING,
         _E.RECOVERED: _S.DRAINING,
         _E.END: _S.DONE,
+        _E.PAUSE: _S.PAUSED,
         _E.PARK: _S.PARKED,
         _E.FENCE: _S.FENCED,
     },

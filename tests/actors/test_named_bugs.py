@@ -1,0 +1,106 @@
+"""Each mended mistake of the actors, by name."""
+
+from dataclasses import replace
+
+import anyio
+import pytest
+
+from daemon.core.checkpoint import Checkpoint, CheckpointState
+from daemon.core.circuit import CircuitPolicy
+from daemon.core.identity import Scope
+from daemon.core.lifecycle import ShardState
+from daemon.testing.memory_source import MemorySource
+from daemon.testing.memory_store import MemoryStore
+from tests.actors.test_commit_outcomes import log, totals
+from tests.actors.test_supervision import two_shards
+from tests.support.engine import FAST, counting, engine, event
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_shards_end_read_while_its_last_commit_is_in_flight_is_not_forgotten() -> None:
+    """An empty last chunk waits for the commit before it, then the shard is done."""
+    store, source = MemoryStore(), log(20)
+    store.gate = anyio.Event()
+    async with engine(counting(), store, source) as running:
+        await running.until(lambda: len(store.commits) == 1)
+        incarnation = running.supervisor.actors[running.scope()]
+        source.end_shard("s0")
+        for _ in range(50):
+            await anyio.sleep(0.001)
+        assert incarnation.state is ShardState.RUNNING
+        store.gate.set()
+        await running.until(lambda: running.state() is ShardState.DONE)
+    assert sum(totals(store).values()) == 20
+    assert (await running.checkpoint()).state is CheckpointState.DONE
+
+
+async def test_the_circuit_remembers_failures_of_the_batch_in_flight() -> None:
+    """Failures in every other batch add up to the share that parks, though the batches between are folded ahead."""
+    store, source = MemoryStore(), MemorySource("memory")
+    source.add_shard("s0")
+    source.append("s0", *[event(i + 1, key=f"k{i % 7}", poison=i % 100 == 7) for i in range(1_000)])
+    policy = replace(FAST, circuit=CircuitPolicy(max_in_a_row=3, window=1_000, max_share=0.005))
+    async with engine(counting(), store, source, policy=policy) as running:
+        await running.caught_up()
+        assert running.state() is ShardState.PARKED
+        assert (await running.checkpoint()).position == (507,)
+
+
+class SlowToTake(MemoryStore):
+    """A store that answers no take before `may_take` is set."""
+
+    def __init__(self) -> None:
+        """Start empty, and slow."""
+        super().__init__()
+        self.may_take = anyio.Event()
+
+    async def take(self, scope: Scope, owner: str, initial: Checkpoint) -> Checkpoint:
+        """Take a shard, in good time."""
+        await self.may_take.wait()
+        return await super().take(scope, owner, initial)
+
+
+async def test_a_paused_shard_can_be_drained_while_it_starts() -> None:
+    """A stop that comes before the checkpoint was read meets a paused shard, and ends it like any other."""
+    store, source, spec = SlowToTake(), log(20), counting()
+    store.may_take.set()
+    async with engine(spec, store, source) as running:
+        await running.caught_up()
+        running.supervisor.actors[running.scope()].ask_to_pause("to look at it")
+        await running.until(lambda: running.state() is ShardState.PAUSED)
+    store.may_take = anyio.Event()
+    async with engine(spec, store, source) as again:
+        await again.until(lambda: bool(again.supervisor.actors))
+        again.supervisor.actors[again.scope()].ask_to_drain()
+        store.may_take.set()
+    assert again.state() is ShardState.DONE
+    checkpoint = await again.checkpoint()
+    assert (checkpoint.state, checkpoint.owner) == (CheckpointState.PAUSED, None)
+
+
+class HalfBroken(MemoryStore):
+    """A store with a bug that every read and take of shard `s0` meets."""
+
+    async def take(self, scope: Scope, owner: str, initial: Checkpoint) -> Checkpoint:
+        """Take a shard, unless it is `s0`."""
+        if scope.shard == "s0":
+            raise ZeroDivisionError
+        return await super().take(scope, owner, initial)
+
+    async def read_checkpoint(self, scope: Scope) -> Checkpoint | None:
+        """Read a checkpoint, unless it is that of `s0`."""
+        if scope.shard == "s0":
+            raise ZeroDivisionError
+        return await super().read_checkpoint(scope)
+
+
+async def test_a_bug_that_parking_meets_again_stays_inside_its_shard() -> None:
+    """A shard whose parked state cannot even be written down is parked in memory, and the others go on."""
+    store = HalfBroken()
+    async with engine(counting(), store, two_shards()) as running:
+        await running.until(lambda: bool(running.supervisor.actors))
+        await running.caught_up()
+        assert running.state("s0") is ShardState.PARKED
+        assert "bug" in running.parked_reason("s0")
+        assert (await running.checkpoint("s1")).position == (60,)
