@@ -203,7 +203,7 @@ class Fold:
             if verdict is None and record.moment is not None
         ]
         self.watermark = max(moments, default=None)
-        self.raised = self._doubtful()
+        self.raised = self.raised or self._doubtful()
 
     def _handlers(self) -> Callable[[str], list[tuple[Callable[[View, Event], None], str]] | None]:
         dispatch = self._spec.dispatch(redelivery=self._context.redelivery)
@@ -214,7 +214,9 @@ class Fold:
         for view in (*self._main.values(), *self._others.values()):
             try:
                 view.settle()
-            except EventProblem:
+            except MemoryError:
+                raise
+            except Exception:  # noqa: BLE001 - a value of a broken class raises what it likes, as it would in a handler
                 return True
             held = view.amounts if view.touch is Touch.ADDED else view.image if view.touch is Touch.WRITTEN else None
             if held:

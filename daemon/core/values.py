@@ -7,7 +7,7 @@ Invariant: nothing is rounded. A sum that needs more than 38 digits is an error 
 """
 
 from collections.abc import Iterable, Mapping
-from datetime import date, time
+from datetime import date, datetime, time
 from decimal import Context, Decimal, DivisionByZero, Inexact, InvalidOperation, Overflow
 from enum import Enum
 from types import NoneType
@@ -26,6 +26,9 @@ RESERVED_NAMES = frozenset({"key", "view"})
 
 PLAIN_TYPES: frozenset[type] = frozenset({str, int, bool, NoneType})
 """Types stored as they are; every other type goes through `normalise`."""
+
+STEADY_TYPES = PLAIN_TYPES | {float, Decimal, bytes, date, datetime, time, UUID}
+"""Types whose values cannot change once they were given."""
 
 _EXACT = Context(prec=MAX_DIGITS, traps=[Inexact, Overflow, InvalidOperation, DivisionByZero])
 _MAX_EXPONENT = 125
@@ -102,15 +105,18 @@ def _checked_int(value: int) -> int:
 def _checked_entry(name: object) -> str:
     if not isinstance(name, str):
         raise EventProblem("bad-value", f"map key {name!r} is no string; convert it before storing")
-    return name
+    return name if type(name) is str else str.__str__(name)
 
 
-def check_names(names: Iterable[str]) -> None:
-    """Refuse attribute names that the store keeps for itself, and empty ones.
+def check_names(names: Iterable[object]) -> None:
+    """Refuse attribute names that the store keeps for itself, empty ones, and what is no string.
 
     Raises EventProblem (`bad-attribute`).
     """
     for name in names:
+        if type(name) is not str:
+            detail = f"attribute name {name!r:.80} is no plain string; convert it with str() before storing"
+            raise EventProblem("bad-attribute", detail)
         if not name or name[0] == RESERVED_PREFIX or name in RESERVED_NAMES:
             detail = f"attribute name {name!r} is reserved (empty, 'key', 'view' or a leading '_'); rename it"
             raise EventProblem("bad-attribute", detail)

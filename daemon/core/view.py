@@ -15,14 +15,13 @@ changed.
 
 from collections.abc import Mapping
 from enum import IntEnum
-from itertools import chain
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, override
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast, override
 
 from daemon.core.events import Event
 from daemon.core.identity import MAIN_VIEW, RowKey
 from daemon.core.rows import Amounts, Attributes, Sequences, StoredRow
-from daemon.core.values import PLAIN_TYPES, add_exact, amount_of, check_names, normalise
+from daemon.core.values import PLAIN_TYPES, STEADY_TYPES, add_exact, amount_of, check_names, normalise
 
 if TYPE_CHECKING:
     from daemon.core.fold import Fold
@@ -58,7 +57,7 @@ class Touch(IntEnum):
 
 
 _UNTOUCHED, _READ, _ADDED, _WRITTEN = Touch
-_all_plain = PLAIN_TYPES.issuperset
+_all_steady = STEADY_TYPES.issuperset
 
 
 class View:
@@ -67,7 +66,7 @@ class View:
     `put`, `patch`, `add`, `delete`, `row`; `at` for other rows; `emit` for effects.
     """
 
-    __slots__ = ("_fold", "amounts", "base", "image", "last", "row_key", "sequences", "touch")
+    __slots__ = ("_fold", "amounts", "base", "image", "last", "lent", "row_key", "sequences", "touch")
 
     def __init__(self, fold: "Fold", row_key: RowKey, base: Base) -> None:
         """Stand for `row_key` on top of `base` (made by the fold only)."""
@@ -78,6 +77,8 @@ class View:
         self.sequences: Sequences | None = None
         self.amounts: Amounts = {}
         self.touch: Touch = _UNTOUCHED
+        self.lent = False
+        """A handler may still hold the image as `row`: it must not change under it."""
         self.last: Event | None = None
         """The newest event that touched the row, or could have: its provenance."""
 
@@ -88,14 +89,24 @@ class View:
 
     @property
     def row(self) -> Mapping[str, Any] | None:
-        """The row as it stands after every earlier intent, read-only; None when it is absent."""
+        """The row as it stands after every earlier intent, read-only; None when it is absent.
+
+        What is done to the row later does not show in it, and what is done to a list or map in it does not show in the
+        row: it is a copy.
+        """
         if self.base is UNLOADED:
             self._fold.need(self.row_key)
         if self.touch is _ADDED:
             self.own()
         elif self.touch is _UNTOUCHED:
             self.touch = _READ
-        return None if self.image is None else MappingProxyType(self.image)
+        image = self.image
+        if image is None:
+            return None
+        if not _all_steady(map(type, image.values())):
+            return MappingProxyType({name: _copied(value) for name, value in image.items()})
+        self.lent = True
+        return MappingProxyType(image)
 
     def put(self, attributes: Mapping[str, object] | None = None, /, **named: object) -> None:
         """Make the row exactly these attributes, whatever it was."""
@@ -112,7 +123,7 @@ class View:
         if self.image is None:
             self.image = changes
         else:
-            self.image.update(changes)
+            self._unlend().update(changes)
 
     def add(self, amounts: Mapping[str, object] | None = None, /, *, shared: bool = False, **named: object) -> None:
         """Add numbers to attributes; an absent row or attribute counts as 0. Commutative: any shard may add to any row.
@@ -177,13 +188,21 @@ class View:
             self._fold.need(self.row_key)
         image = None if self.image is None else dict(self.image)
         self.image = image
+        self.lent = False
         if self.amounts:
             self._add_to_image(self.amounts)
             self.amounts = {}
         self.touch = _WRITTEN
 
+    def _unlend(self) -> Attributes:
+        """Return the image to change in place: another one when a handler may still hold this."""
+        if self.image is None or self.lent:
+            self.image = dict(self.image or {})
+            self.lent = False
+        return self.image
+
     def _add_to_image(self, named: Mapping[str, object]) -> None:
-        image = {} if self.image is None else self.image
+        image = {} if self.image is None else self._unlend()
         sums = {name: add_exact(image.get(name), amount_of(value, name), name) for name, value in named.items()}
         image.update(sums)
         self.image = image
@@ -197,10 +216,11 @@ class QuickView(View):
     """A view that notes calls down and works them off together, at the speed of plain dict updates.
 
     `pending` holds changes of a written row, or amounts for a row that was only added to; `names` the attribute names
-    that were found good in this fold.
+    that were found good in this fold; `kinds` the types of the values in `pending`. A value that may change afterwards,
+    such as a list that the handler fills further, is copied as it is noted down.
     """
 
-    __slots__ = ("names", "pending")
+    __slots__ = ("kinds", "names", "pending")
 
     def __init__(self, fold: "Fold", row_key: RowKey, base: Base) -> None:
         """Stand for `row_key` on top of `base` (made by the fold only)."""
@@ -211,8 +231,10 @@ class QuickView(View):
         self.sequences = self.last = None
         self.amounts = {}
         self.touch = _UNTOUCHED
+        self.lent = False
         self.names = fold.names
         self.pending: list[dict[str, Any]] = []
+        self.kinds: set[type] = set()
 
     @property
     @override
@@ -228,13 +250,21 @@ class QuickView(View):
         if self.touch is not _WRITTEN:
             self.own()
         self.image = {}
-        self.pending.append({**attributes, **named} if attributes else named)
+        changes = {**attributes, **named} if attributes else named
+        self.kinds.update(map(type, changes.values()))
+        if not self.kinds <= STEADY_TYPES:
+            changes = _normalised(changes)
+        self.pending.append(changes)
 
     @override
     def patch(self, attributes: Mapping[str, object] | None = None, /, **named: object) -> None:
         if self.touch is not _WRITTEN:
             self.own()
-        self.pending.append({**attributes, **named} if attributes else named)
+        changes = {**attributes, **named} if attributes else named
+        self.kinds.update(map(type, changes.values()))
+        if not self.kinds <= STEADY_TYPES:
+            changes = _normalised(changes)
+        self.pending.append(changes)
 
     @override
     def add(self, amounts: Mapping[str, object] | None = None, /, *, shared: bool = False, **named: object) -> None:
@@ -244,7 +274,8 @@ class QuickView(View):
             return
         if self.pending:
             self._work_off()
-        if self.touch is _WRITTEN and not shared and not amounts and _add_integers(self.image, named):
+        plain = self.touch is _WRITTEN and not shared and not amounts and self.image is not None
+        if plain and _add_integers(self._unlend(), named):
             return
         super().add(amounts, shared=shared, **named)
 
@@ -267,26 +298,31 @@ class QuickView(View):
         super().own()
 
     def _work_off(self) -> None:
-        """Apply what was noted down. Raises EventProblem when any of it is wrong."""
+        """Apply what was noted down. Raises when any of it is wrong, and has the fold know, whoever catches that."""
         pending, self.pending = self.pending, []
-        if self.touch is _ADDED:
-            self._add_up(pending)
-            return
+        try:
+            if self.touch is _ADDED:
+                self._add_up(pending)
+            else:
+                self._apply(pending)
+        except Exception:
+            self._fold.raised = True
+            raise
+
+    def _apply(self, pending: list[dict[str, Any]]) -> None:
+        """Merge changes into the image."""
+        if not self.kinds <= PLAIN_TYPES:
+            self.kinds = set()
+            pending = [_normalised(changes) for changes in pending]  # what a later change hides must be right too
         merged = pending[0]
-        if len(pending) == 1:
-            plain = _all_plain(map(type, merged.values()))
-        else:
-            plain = _all_plain(map(type, chain.from_iterable([changes.values() for changes in pending])))
-            for changes in pending[1:]:
-                merged.update(changes)
+        for changes in pending[1:]:
+            merged.update(changes)
         if not merged.keys() <= self.names:
             check_names(merged)
             self.names.update(merged)
-        if not plain:
-            for changes in pending[1:]:
-                normalise(changes)  # what a later change hides must be right too
-            merged = {name: value if type(value) in PLAIN_TYPES else normalise(value) for name, value in merged.items()}
-        if self.image:
+        if self.image and self.lent:
+            self.image, self.lent = {**self.image, **merged}, False
+        elif self.image:
             self.image.update(merged)
         else:
             self.image = merged
@@ -320,16 +356,33 @@ class SavedView(NamedTuple):
     last: Event | None
 
     def restore(self) -> None:
-        """Take back whatever was done since."""
+        """Take back whatever was done since; what was read stays read, since the failure may rest on it."""
         view = self.view
+        touched = view.touch
         view.image, view.sequences, view.amounts = self.image, self.sequences, self.amounts
         view.touch, view.last = self.touch, self.last
+        if touched is _READ or touched is _WRITTEN:
+            if view.touch is _UNTOUCHED:
+                view.touch = _READ
+            elif view.touch is _ADDED:
+                view.own()
 
 
-def _add_integers(image: Attributes | None, named: dict[str, Any]) -> bool:
+def _normalised(changes: dict[str, Any]) -> Attributes:
+    return {name: value if type(value) in PLAIN_TYPES else normalise(value) for name, value in changes.items()}
+
+
+def _copied(value: Any) -> Any:
+    """Return a stored value whose lists and maps are the caller's own."""
+    if type(value) is list:
+        return [_copied(item) for item in cast("list[Any]", value)]
+    if type(value) is dict:
+        return {name: _copied(item) for name, item in cast("dict[str, Any]", value).items()}
+    return value
+
+
+def _add_integers(image: Attributes, named: dict[str, Any]) -> bool:
     """Add integers to integers that are there; False, with nothing done, when any part is anything else."""
-    if image is None:
-        return False
     for name, value in named.items():
         if type(value) is not int or type(image.get(name)) is not int:
             return False

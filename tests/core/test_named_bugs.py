@@ -281,3 +281,118 @@ def test_same_effect_twice_in_a_batch_is_one_action() -> None:
     commit = planning([did("e1", 1), did("e1", 2)], a_spec(handler))
     assert len(commit.effects) == 1
     assert replace(commit).effects == commit.effects
+
+
+def test_attribute_name_that_is_no_string_is_its_events_failure() -> None:
+    """A name such as an hour's number dead-letters the event, instead of stopping the shard as a bug."""
+    for name in (7, b"x", None):
+
+        def handler(view: View, _event: Event, name: Any = name) -> None:
+            view.add({name: 1})
+
+        assert [one.reason for one in planning([did("e1")], a_spec(handler)).dead_letters] == ["bad-attribute"]
+
+
+def test_value_of_a_broken_class_is_its_events_failure() -> None:
+    """Whatever a value raises when it is read late is judged like what a handler raises."""
+
+    class Broken(dict[str, int]):
+        def items(self) -> Any:
+            raise ZeroDivisionError
+
+    def handler(view: View, _event: Event) -> None:
+        view.put(x=Broken(a=1))
+
+    assert [one.reason for one in planning([did("e1")], a_spec(handler)).dead_letters] == ["handler-raised"]
+
+
+def test_failure_found_late_cannot_be_swallowed_by_the_next_event() -> None:
+    """A handler that catches everything hides neither an earlier event's wrong value nor loses its own change."""
+
+    def handler(view: View, event: Event) -> None:
+        if event.id == "e1":
+            view.patch(a=object())
+        with suppress(Exception):
+            assert view.row
+        view.patch(b=1)
+
+    commit = planning([did("e1", 1), did("e2", 2)], a_spec(handler))
+    assert [one.event_id for one in commit.dead_letters] == ["e1"]
+    assert [write.attributes for write in commit.rows] == [{"b": 1}]
+
+
+def test_wrong_value_that_a_later_event_hides_is_still_a_failure() -> None:
+    """The first of several changes of a row is checked like the others."""
+
+    def handler(view: View, event: Event) -> None:
+        view.patch(n=event.data["n"])
+
+    commit = planning([did("e1", 1, n=float("nan")), did("e2", 2, n=1)], a_spec(handler))
+    assert [one.event_id for one in commit.dead_letters] == ["e1"]
+
+
+@pytest.mark.parametrize("adds", [True, False])
+@pytest.mark.parametrize("poison", [True, False])
+def test_row_once_read_does_not_follow_later_intents(adds: bool, poison: bool) -> None:
+    """What a handler read before it wrote is the same for the first event of a batch and for those after it."""
+
+    def handler(view: View, event: Event) -> None:
+        if event.data.get("poison"):
+            raise ValueError
+        row = view.row or {}
+        if adds:
+            view.add(n=1)
+        else:
+            view.patch(n=row["n"] + 1)
+        view.patch(before=row["n"])
+
+    records: list[Record] = [did("e1", 1), did("e2", 2), did("e3", 3, poison=poison)]
+    rows = {RowKey(MAIN_VIEW, "k"): StoredRow({"n": 5}, 1, "log/a@1#x")}
+    read = {"n": 7, "before": 6} if poison else {"n": 8, "before": 7}
+    assert [write.attributes for write in planning(records, a_spec(handler), rows).rows] == [read]
+
+
+def test_list_read_from_a_row_is_a_copy() -> None:
+    """A handler that fills a list it read changes no loaded row: folding again adds nothing twice."""
+
+    def handler(view: View, event: Event) -> None:
+        row = view.row or {}
+        row["seen"].append(event.id)
+        view.patch(seen=row["seen"])
+
+    base = StoredRow({"seen": ["e0"]}, 1, "log/a@1#e0")
+    for _ in range(2):
+        commit = planning([did("e1", 1), did("e2", 2)], a_spec(handler), {RowKey(MAIN_VIEW, "k"): base})
+        assert [write.attributes for write in commit.rows] == [{"seen": ["e0", "e1", "e2"]}]
+    assert base.attributes == {"seen": ["e0"]}
+
+
+def test_list_that_grows_after_it_was_put_does_not_grow_in_the_row() -> None:
+    """An intent takes its values as they are when it is called, in every pass."""
+
+    def handler(view: View, _event: Event) -> None:
+        tags = ["a"]
+        view.put(tags=tags)
+        tags.append("b")
+        view.patch(more=tags)
+        tags.append("c")
+
+    assert planning([did("e1")], a_spec(handler)).rows[0].attributes == {"tags": ["a"], "more": ["a", "b"]}
+
+
+def test_rows_that_a_failing_event_read_are_checked() -> None:
+    """A dead letter may rest on a row that moved meanwhile, so what it read joins the commit's conditions."""
+
+    def handler(view: View, event: Event) -> None:
+        side = view.at("side", "x")
+        if event.id == "e1":
+            side.add(n=1)
+        elif (side.row or {})["n"] > 5:
+            raise ValueError
+
+    side = StoredRow({"n": 9}, 1, "log/b@1#x")
+    rows = {RowKey(MAIN_VIEW, "k"): None, RowKey("side", "x"): side}
+    alone = planning([did("e2", 2)], a_spec(handler), rows)
+    assert (len(alone.dead_letters), alone.checks) == (1, (RowCheck(RowKey("side", "x"), Expectation(1, side.source)),))
+    after_add = planning([did("e1", 1), did("e2", 2)], a_spec(handler), rows)
+    assert [(write.attributes, write.expect) for write in after_add.rows] == [({"n": 10}, Expectation(1, side.source))]
