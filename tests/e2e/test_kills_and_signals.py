@@ -35,6 +35,7 @@ def test_a_stop_amid_commits_drains(demo_site: Site):
     every shard and leaves with 0; the next start goes on from there.
     """
     chance = random.Random(11)
+    demo_site.variables["ENGINE__BATCH_MAX_EVENTS"] = "3"  # so that there is much left to commit at every stop
     for _ in range(STOPS):
         before, wanted = demo_site.commits(), chance.randrange(20, 60)
         daemon = demo_site.start(STORE__BUSY_TIMEOUT_MS="20")
