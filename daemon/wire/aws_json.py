@@ -13,7 +13,9 @@ through.
 """
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
+
+import orjson
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,3 +90,46 @@ DYNAMODB_STREAMS = Service("dynamodbstreams", "dynamodb", "DynamoDBStreams_20120
 SQS = Service("sqs", "sqs", "AmazonSQS", "1.0")
 KINESIS = Service("kinesis", "kinesis", "Kinesis_20131202", "1.1")
 EVENTS = Service("events", "events", "AWSEvents", "1.1")
+
+
+# ---------------------------------------------------------------------------------------------------------- errors
+
+NO_CODE = "Http4xx"
+"""The code of a 4xx whose body is no AWS error: a gateway or a proxy answered, not the service."""
+_SHOWN_BYTES = 200
+_BAD_REQUEST, _REQUEST_TIMEOUT, _SERVER_ERROR = 400, 408, 500
+
+
+def error_answer(status: int, raw: bytes, error_type: str | None = None) -> Failure | Silence:
+    """Read the body of an answer other than 2xx; `error_type` is its header `x-amzn-errortype`.
+
+    From 500 on only an error that names its code is the service's own word: without one, a gateway may have given up on
+    a service that goes on working, which is `Silence`. So are a redirect, which is not followed, and a gateway's 408,
+    which may be about the connection's idleness before this request.
+    """
+    try:
+        body = orjson.loads(raw) if raw else None
+    except orjson.JSONDecodeError:
+        body = None
+    fields = cast("dict[str, Any]", body) if isinstance(body, dict) else {}
+    code = _code_of(fields, error_type)
+    shown = shortened(raw)
+    by_service_or_refused = code or (_BAD_REQUEST <= status < _SERVER_ERROR and status != _REQUEST_TIMEOUT)
+    if status < _BAD_REQUEST or not by_service_or_refused:
+        return Silence(f"status {status} without an error of the service: {shown}")
+    message = fields.get("message") or fields.get("Message") or fields.get("errorMessage")
+    return Failure(status, code or NO_CODE, message if isinstance(message, str) else shown, body)
+
+
+def shortened(raw: bytes) -> str:
+    """Return the beginning of a body, fit for one line of a message."""
+    text = ascii(raw[:_SHOWN_BYTES].decode(errors="replace"))
+    return text if len(raw) <= _SHOWN_BYTES else f"{text}… ({len(raw)} bytes)"
+
+
+def _code_of(fields: dict[str, Any], error_type: str | None) -> str:
+    """Return the code of "com.amazonaws.dynamodb.v20120810#Code" or "Code:http://…": the body's, else the header's."""
+    for named in (fields.get("__type"), error_type, fields.get("code"), fields.get("Code")):
+        if isinstance(named, str) and (code := named.rpartition("#")[2].partition(":")[0].strip()):
+            return code
+    return ""
