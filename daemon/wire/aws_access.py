@@ -15,6 +15,7 @@ from typing import Any, Protocol, cast
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
+import aioboto3  # pyright: ignore[reportMissingTypeStubs]
 from botocore.exceptions import BotoCoreError  # pyright: ignore[reportMissingTypeStubs]
 from botocore.httpsession import get_cert_path  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
 from botocore.loaders import Loader  # pyright: ignore[reportMissingTypeStubs]
@@ -36,6 +37,21 @@ class AwsSession(CredentialsSession, Protocol):
     def client(self, service_name: str, *, region_name: str | None = None) -> AbstractAsyncContextManager[Any]:
         """Make an SDK client, which knows its endpoint."""
         ...
+
+
+def aws_session(
+    *, profile: str | None = None, region: str | None = None, keys: tuple[str, str, str | None] | None = None
+) -> AwsSession:
+    """Make a session; `keys` (public, secret, session token) stand for whatever the environment has, as fakes want it.
+
+    Raises SettingsProblem for a profile that does not exist.
+    """
+    public, secret, token = keys or (None, None, None)
+    try:
+        session = aioboto3.Session(public, secret, token, region, profile_name=profile)
+    except BotoCoreError as error:
+        raise SettingsProblem(f"no AWS session with profile {profile!r}: {error}") from error
+    return cast("AwsSession", cast("object", session))  # the library has no types
 
 
 @dataclass(frozen=True, slots=True)
