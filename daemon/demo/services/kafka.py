@@ -162,6 +162,10 @@ class KafkaBroker(Service):
             self._format(settings)
         return [*self._java(), "kafka.Kafka", str(settings)]
 
+    def environment(self) -> Mapping[str, str]:
+        """Return the environment that it runs in."""
+        return {**super().environment(), "CLASSPATH": ":".join(map(str, fetch_kafka()))}
+
     def answers(self) -> bool:
         """Tell whether it said that it serves requests: it has joined the cluster then."""
         return _STARTED in self.said()
@@ -211,9 +215,7 @@ class KafkaBroker(Service):
         }
 
     def _java(self) -> list[str]:
-        archives = ":".join(map(str, fetch_kafka()))
-        logging = f"-Dlog4j2.configurationFile={self.directory / 'log4j2.xml'}"
-        return [str(java()), *_JVM, logging, "-cp", archives]
+        return [str(java()), *_JVM, f"-Dlog4j2.configurationFile={self.directory / 'log4j2.xml'}"]
 
     def _format(self, settings: Path) -> None:
         words = ["kafka.tools.StorageTool", "format", "-c", str(settings), "-t", self._plan.cluster_id]

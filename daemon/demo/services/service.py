@@ -19,6 +19,7 @@ import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -148,6 +149,11 @@ class Service(ABC):
         return f"{LOOPBACK}:{self.port.number}"
 
     @property
+    def endpoint(self) -> str:
+        """Its URL, for one that speaks HTTP."""
+        return f"http://{self.address}"
+
+    @property
     def pid(self) -> int:
         """The running server's own process id. Raises ServiceFailed when it does not run."""
         if self._child is None or self._child.pid is None:
@@ -268,7 +274,7 @@ class Service(ABC):
             return ""
 
     def _port_was_lost(self) -> bool:
-        return "address already in use" in self.said().lower() or "addrinuse" in self.said().lower()
+        return "already in use" in self.said().lower()
 
     def _take_other_ports(self) -> None:
         self.port.release()
@@ -286,10 +292,13 @@ class Service(ABC):
             self._child = None
 
 
-def connects(port: int) -> bool:
-    """Tell whether something listens on a loopback port."""
+def answers_http(port: int, server: str = "") -> bool:
+    """Tell whether an HTTP server answers on a loopback port, one whose Server header begins with `server`."""
+    connection = HTTPConnection(LOOPBACK, port, timeout=1.0)
     try:
-        with socket.create_connection((LOOPBACK, port), timeout=1.0):
-            return True
-    except OSError:
+        connection.request("GET", "/")
+        return (connection.getresponse().getheader("Server") or "").startswith(server)
+    except (OSError, HTTPException):
         return False
+    finally:
+        connection.close()
