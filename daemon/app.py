@@ -10,7 +10,9 @@ commit is whole or absent and the next owner reads which. Leaving drained is exi
 import gc
 import os
 import random
+import re
 import signal
+import socket
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -22,16 +24,19 @@ import anyio
 
 from daemon.actors.runtime import EnginePolicy, Runtime
 from daemon.actors.supervisor import Supervisor
+from daemon.coordination.leases import LeaseCoordinator
 from daemon.coordination.solo import SoloCoordinator
 from daemon.core.batcher import BatchPolicy
 from daemon.core.circuit import CircuitPolicy
 from daemon.core.errors import SettingsProblem
 from daemon.core.generations import choose
 from daemon.core.identity import Generation, Scope
+from daemon.core.leases import LeaseBook, LeasePolicy
 from daemon.core.projection import OnError, OnLate, ProjectionSpec
 from daemon.core.recovery import RetryPolicy
 from daemon.loading import load_projections
 from daemon.ports.clock import Clock
+from daemon.ports.coordinator import Coordinator
 from daemon.ports.observer import GenerationNotRun, Observer
 from daemon.ports.source import Source
 from daemon.ports.store import Store
@@ -43,6 +48,8 @@ from daemon.stores.sqlite import SqliteStore
 MARKER_BYTES = 128
 """Memory of one id in a marker window, at most."""
 SECOND_SIGNAL_EXIT = 130
+_HOST_CHARACTERS = 12
+_CHANCE_CHARACTERS = 10
 _MIB = 1024 * 1024
 _COLLECT_AFTER = 100_000
 """Container objects made since the last look of the cyclic collector."""
@@ -120,6 +127,7 @@ def _overridden(spec: ProjectionSpec, settings: Settings) -> ProjectionSpec:
 def policy_of(settings: Settings, names: Sequence[str]) -> EnginePolicy:
     """Turn settings into the engine's policy."""
     engine, retry, circuit = settings.engine, settings.engine.retry, settings.engine.circuit
+    leases = lease_policy_of(settings)
     batches: dict[str, BatchPolicy] = {}
     for name in names:
         effective = settings.for_projection(name)
@@ -141,7 +149,43 @@ def policy_of(settings: Settings, names: Sequence[str]) -> EnginePolicy:
         marker_memory_ids=engine.marker_memory_mib * _MIB // MARKER_BYTES,
         require_version_bump=settings.daemon.require_version_bump,
         per_projection=batches,
+        beat=None if leases is None else leases.beat,
     )
+
+
+def lease_policy_of(settings: Settings) -> LeasePolicy | None:
+    """Turn settings into the rules of leases; None where this process runs every shard."""
+    lease = settings.coordination.lease_seconds
+    return LeasePolicy(lease, settle=lease / 3) if settings.coordination.kind == "lease" else None
+
+
+def coordinator_of(
+    settings: Settings,
+    replica: str,
+    follows: Mapping[Generation, Sequence[str]],
+    sources: Mapping[str, Source],
+    store: Store,
+    clock: Clock,
+) -> Coordinator:
+    """Build what says which shards this process runs."""
+    coordination, policy = settings.coordination, lease_policy_of(settings)
+    if policy is None:
+        return SoloCoordinator(follows, sources, clock)
+    return LeaseCoordinator(
+        LeaseBook(replica, follows, policy),
+        sources,
+        store,
+        clock,
+        poll=coordination.poll_ms / 1000,
+        look=coordination.look_for_shards_ms / 1000,
+        hand_over=float(settings.daemon.grace_period_seconds),
+    )
+
+
+def replica_name(clock: Clock) -> str:
+    """Name this process among its peers: the end of the host's name, and chance. At most 23 characters."""
+    host = re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname())[-_HOST_CHARACTERS:]
+    return f"{host}-{clock.unique().replace('-', '')[-_CHANCE_CHARACTERS:]}"
 
 
 def store_of(settings: Settings, *, read_only: bool = False) -> SqliteStore:
@@ -225,9 +269,11 @@ async def build(
         observer=observer,
         policy=policy_of(settings, [spec.name for spec in specs]),
         starts={name: source.start for name, source in settings.sources.items()},
+        replica=replica_name(clock),
     )
     follows: Mapping[Generation, Sequence[str]] = {gen: spec.sources for gen, spec in generations.items()}
-    supervisor = Supervisor(runtime, SoloCoordinator(follows, sources, clock), resume)
+    coordinator = coordinator_of(settings, runtime.replica, follows, sources, store, clock)
+    supervisor = Supervisor(runtime, coordinator, resume)
     return Daemon(runtime, supervisor, float(settings.daemon.grace_period_seconds))
 
 

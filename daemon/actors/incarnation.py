@@ -25,6 +25,7 @@ from daemon.core.commit import Commit, Committed, Fenced
 from daemon.core.errors import ProjectionProblem, StoreRefused, Superseded
 from daemon.core.fold import Stop
 from daemon.core.identity import Scope
+from daemon.core.leases import Claim, owner_name
 from daemon.core.lifecycle import Signal
 from daemon.core.projection import ProjectionSpec
 from daemon.ports.observer import CodeChanged
@@ -81,6 +82,8 @@ class Incarnation:
     controls: Controls
     memory: WindowMemory
     signal: Callable[[Signal], None]
+    claim: Claim | None = None
+    """Take the shard only where this holds; None: from whoever owns it."""
     at_end: bool = False
     """Everything that the log held when last looked at is settled."""
     epoch: int = 0
@@ -88,6 +91,8 @@ class Incarnation:
     _outbox: Wake = field(default_factory=Wake)
     _answer: Answer | None = None
     _sent_at: float = 0.0
+    _renewed_at: float = 0.0
+    """When the newest commit that settled was sent: the lease holds from then on."""
     _source_at_end: bool = False
     _troubled: bool = False
     _following: bool = False
@@ -116,12 +121,15 @@ class Incarnation:
         """Raise the epoch in our name; refuse code that changed under the same version where settings say so."""
         store, clock = self.runtime.store, self.runtime.clock
         before = await store.read_checkpoint(self.scope)
+        if self.claim is not None and not self.claim.holds(before, self.runtime.replica):
+            raise Superseded(f"{self.scope.label}: another owner has taken the shard; it carries on")
         initial = Checkpoint(code_digest=self.spec.code_digest)
         if before is None:
             source = self.runtime.sources[self.scope.source]
             origin = await source.locate(self.scope.shard, self.runtime.starts.get(self.scope.source, "earliest"))
             initial = replace(initial, position=origin, origin=origin)
-        checkpoint = await store.take(self.scope, clock.unique(), initial)
+        self._renewed_at = clock.monotonic()
+        checkpoint = await store.take(self.scope, owner_name(self.runtime.replica, clock.unique()), initial)
         if checkpoint.code_digest == self.spec.code_digest:
             return checkpoint
         self.runtime.observer.see(CodeChanged(self.scope, checkpoint.code_digest, self.spec.code_digest))
@@ -210,6 +218,8 @@ class Incarnation:
             if folder.prepared is not None and folder.in_flight is None:
                 self._send(folder)
             idle = folder.in_flight is None and folder.prepared is None
+            if idle and self._beat_in() == 0.0:
+                await self._beat(folder)
             if controls.drain or controls.pause is not None:
                 batcher.clear()
                 if idle:
@@ -227,7 +237,19 @@ class Incarnation:
                 self._room.ring()
                 continue
             self.at_end = self._source_at_end and idle and not batcher
-            await controls.wake.wait(None if folder.prepared is not None or folder.must_wait else due)
+            wait = None if folder.prepared is not None or folder.must_wait else due
+            await controls.wake.wait(_sooner(wait, self._beat_in() if idle else None))
+
+    def _beat_in(self) -> float | None:
+        """Return the seconds until the lease is to be renewed by a commit of its own; None where none looks at it."""
+        beat = self.runtime.policy.beat
+        return None if beat is None else max(0.0, self._renewed_at + beat - self.runtime.clock.monotonic())
+
+    async def _beat(self, folder: Folder) -> None:
+        """Renew the lease of an idle shard: a commit without rows."""
+        sent_at = self.runtime.clock.monotonic()
+        folder.checkpoint = await self._change(folder.checkpoint)
+        self._renewed_at = sent_at
 
     def _send(self, folder: Folder) -> None:
         folder.in_flight, folder.prepared = folder.prepared, None
@@ -242,6 +264,7 @@ class Incarnation:
         before = folder.checkpoint
         folder.resolve(answer)
         if isinstance(answer, Committed):
+            self._renewed_at = self._sent_at
             await self._settled(folder, sent, answer, before)
 
     async def _settled(self, folder: Folder, sent: Prepared, answer: Committed, before: Checkpoint) -> None:
@@ -286,6 +309,10 @@ _OBEYED = {
     CheckpointState.PARKED: How.PARKED,
     CheckpointState.DONE: How.DONE,
 }
+
+
+def _sooner(one: float | None, other: float | None) -> float | None:
+    return other if one is None else one if other is None else min(one, other)
 
 
 def _why(folder: Folder) -> str:

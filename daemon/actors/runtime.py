@@ -20,7 +20,7 @@ class EnginePolicy:
 
     `row_cache_rows`: rows kept in memory per shard. `read_chunk_bytes`: the most a reader returns at once. `start`:
     where a new generation begins in a log it has no checkpoint for. `per_projection`: batches of projections that
-    differ.
+    differ. `beat`: after how long without a commit an idle shard renews its lease; None: leases are nobody's concern.
     """
 
     batch: BatchPolicy = field(default_factory=BatchPolicy)
@@ -32,6 +32,7 @@ class EnginePolicy:
     marker_memory_ids: int = 2_000_000
     require_version_bump: bool = False
     per_projection: Mapping[str, BatchPolicy] = field(default_factory=dict[str, BatchPolicy])
+    beat: float | None = None
 
     def batch_of(self, projection: str) -> BatchPolicy:
         """Return the batch policy of one projection."""
@@ -42,7 +43,8 @@ class EnginePolicy:
 class Runtime:
     """The world as an actor sees it.
 
-    `specs` maps each generation that runs here to its code; `starts` sources to their start.
+    `specs` maps each generation that runs here to its code; `starts` sources to their start. `replica` names this
+    process among its peers.
     """
 
     store: Store
@@ -52,3 +54,4 @@ class Runtime:
     observer: Observer
     policy: EnginePolicy
     starts: Mapping[str, str] = field(default_factory=dict[str, str])
+    replica: str = "solo"

@@ -18,9 +18,10 @@ from daemon.actors.incarnation import Controls, Ended, How, Incarnation
 from daemon.actors.runtime import Runtime
 from daemon.actors.windows import WindowMemory
 from daemon.core.checkpoint import Checkpoint, CheckpointState
-from daemon.core.commit import Commit, Committed
-from daemon.core.errors import ProjectiondError, Superseded
+from daemon.core.commit import Commit, Committed, Fenced, Outcome
+from daemon.core.errors import ProjectiondError, StoreProblem, Superseded
 from daemon.core.identity import Scope
+from daemon.core.leases import Claim
 from daemon.core.lifecycle import ShardState, Signal, step
 from daemon.core.projection import ProjectionSpec
 from daemon.core.recovery import Fate, backoff, fate_of
@@ -33,8 +34,15 @@ _LIVE = frozenset({ShardState.STARTING, ShardState.RUNNING, ShardState.RETRYING}
 class ShardActor:
     """The life of one scope. `run` returns when it is drained, done or fenced."""
 
-    def __init__(self, runtime: Runtime, scope: Scope, spec: ProjectionSpec, memory: WindowMemory) -> None:
-        """Stand ready to start."""
+    def __init__(
+        self,
+        runtime: Runtime,
+        scope: Scope,
+        spec: ProjectionSpec,
+        memory: WindowMemory,
+        claim: Claim | None = None,
+    ) -> None:
+        """Stand ready to start. `claim`: take the shard only where that holds; None: from whoever owns it."""
         self.scope = scope
         self.state = ShardState.STARTING
         self.reason = ""
@@ -47,6 +55,9 @@ class ShardActor:
         self._controls = Controls()
         self._incarnation: Incarnation | None = None
         self._restarts: deque[float] = deque()
+        self._claim = claim
+        self._held = Checkpoint()
+        """The checkpoint of a shard that stands still."""
 
     @property
     def settled(self) -> bool:
@@ -87,7 +98,8 @@ class ShardActor:
                     self._signal(Signal.END)
                     return self.state
                 self._signal(Signal.PARK if ended.how is How.PARKED else Signal.PAUSE, ended.reason)
-                if not await self._wait_for_resume(ended.checkpoint):
+                self._held = ended.checkpoint
+                if not await self._wait_for_resume():
                     return self.state
         finally:
             self.finished.set()
@@ -95,8 +107,9 @@ class ShardActor:
     async def _incarnate(self) -> Ended | None:
         """Run one incarnation; None when an error ended it and its fate was settled."""
         self._incarnation = Incarnation(
-            self._runtime, self.scope, self._spec, self._controls, self._memory, self._signal
+            self._runtime, self.scope, self._spec, self._controls, self._memory, self._signal, self._claim
         )
+        self._claim = Claim()  # a later incarnation takes the shard from no other owner
         try:
             return await self._incarnation.run()
         except Exception as error:  # noqa: BLE001 - the fate of every error is decided here, by the error tree
@@ -120,6 +133,7 @@ class ShardActor:
             self._runtime.observer.see(ShardRestarted(self.scope, _summary(error), len(self._restarts), wait))
             await self._controls.wake.wait(wait)
             if self._controls.drain:
+                await self._let_go(epoch)
                 return Ended(How.DRAINED, Checkpoint())
             self._signal(Signal.RESTART)
             return None
@@ -143,7 +157,7 @@ class ShardActor:
             now = await store.read_checkpoint(self.scope)
             if now is None or now.epoch < epoch:
                 return Checkpoint(reason=reason)
-            if now.epoch > epoch and epoch:
+            if now.epoch > epoch and (epoch or not Claim().holds(now, self._runtime.replica)):
                 return None
             after = replace(now.next(self._runtime.clock.unique()), state=CheckpointState.PARKED, reason=reason)
             answer = await store.commit(Commit(self.scope, now.fence, after), 1)
@@ -151,29 +165,67 @@ class ShardActor:
             return Checkpoint(reason=reason)
         return after if isinstance(answer, Committed) else now
 
-    async def _wait_for_resume(self, checkpoint: Checkpoint) -> bool:
-        """Hold the shard still until asked to go on (True) or to end (False)."""
+    async def _wait_for_resume(self) -> bool:
+        """Hold the shard still, and its lease, until asked to go on (True) or until it ends here (False)."""
         controls = self._controls
         while not controls.resume and not controls.drain:
-            await controls.wake.wait()
+            await controls.wake.wait(self._runtime.policy.beat)
+            if self._runtime.policy.beat is None or controls.resume or controls.drain:
+                continue
+            now = await self._renew()
+            if now is not None and now.owner != self._held.owner:
+                if now.owner is not None:
+                    self._signal(Signal.FENCE, "another owner carries on")
+                    return False
+                break  # a command changed the state: the next incarnation obeys it
         if controls.drain:
             self._signal(Signal.DRAIN)
-            await self._release(checkpoint)
+            await self._release()
             self._signal(Signal.END)
             return False
         self._restarts.clear()
         self._signal(Signal.RESUME)
         return True
 
-    async def _release(self, checkpoint: Checkpoint) -> None:
-        """Let a peer take the shard at once; failing is harmless, since taking needs no consent."""
-        if not checkpoint.owner:
-            return
-        after = replace(checkpoint.next(self._runtime.clock.unique()), owner=None)
+    async def _renew(self) -> Checkpoint | None:
+        """Renew the lease of a shard that stands still; return what was found in its place instead, if anything."""
+        if not self._held.owner:
+            return None
+        after = self._held.next(self._runtime.clock.unique())
+        answer = await self._send(after)
+        if isinstance(answer, Committed):
+            self._held = after
+        if not isinstance(answer, Fenced) or answer.checkpoint is None:
+            return None
+        if answer.checkpoint.owner == self._held.owner:
+            self._held = answer.checkpoint  # an earlier renewal that went unanswered
+        return answer.checkpoint
+
+    async def _let_go(self, epoch: int) -> None:
+        """Release what an incarnation that ended by an error still owns."""
         try:
-            await self._runtime.store.commit(Commit(self.scope, checkpoint.fence, after), 1)
-        except Exception:  # noqa: BLE001 - as above
+            with anyio.move_on_after(self._runtime.policy.commit_deadline):
+                now = await self._runtime.store.read_checkpoint(self.scope)
+                if now is not None and now.epoch == epoch:
+                    self._held = now
+                    await self._release()
+        except StoreProblem:
             return
+
+    async def _release(self) -> None:
+        """Let a peer take the shard at once; failing is harmless, since taking needs no consent."""
+        if self._held.owner:
+            await self._send(replace(self._held.next(self._runtime.clock.unique()), owner=None))
+
+    async def _send(self, after: Checkpoint) -> Outcome | None:
+        """Change the checkpoint of a shard that stands still, once; None when there was no answer."""
+        answer: Outcome | None = None
+        try:
+            with anyio.move_on_after(self._runtime.policy.commit_deadline, shield=True):
+                answer = await self._runtime.store.commit(Commit(self.scope, self._held.fence, after), 1)
+        except Exception:  # noqa: BLE001 - failing is harmless: it is tried again, or the lease expires
+            return None
+        return answer
 
     def _signal(self, signal: Signal, reason: str = "") -> None:
         before, self.state = self.state, step(self.state, signal)

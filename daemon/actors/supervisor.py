@@ -13,13 +13,17 @@ from anyio.abc import TaskGroup
 from daemon.actors.runtime import Runtime
 from daemon.actors.shard import ShardActor
 from daemon.actors.windows import WindowMemory
-from daemon.core.errors import StoreProblem
+from daemon.core.checkpoint import CheckpointState
+from daemon.core.errors import SourceProblem, StoreProblem
 from daemon.core.identity import Scope
+from daemon.core.leases import Claim
 from daemon.core.lifecycle import ShardState
 from daemon.ports.coordinator import Coordinator, Grant, Revoke
 
 _HOUSEKEEPING_SECONDS = 60.0
 _LOOK_SECONDS = 0.05
+_LOOK_ELSEWHERE_SECONDS = 0.25
+_STOPPED = frozenset({CheckpointState.PAUSED, CheckpointState.PARKED, CheckpointState.DONE})
 
 
 class Supervisor:
@@ -41,8 +45,8 @@ class Supervisor:
             async with anyio.create_task_group() as shards:
                 async for assignment in self._coordinator.assignments():
                     match assignment:
-                        case Grant(scope=scope):
-                            self._start(scope, shards)
+                        case Grant(scope=scope, claim=claim):
+                            self._start(scope, claim, shards)
                         case Revoke(scope=scope, deadline=deadline):
                             shards.start_soon(self._revoke, scope, deadline)
             tasks.cancel_scope.cancel()
@@ -62,13 +66,42 @@ class Supervisor:
         return not scope.cancelled_caught
 
     async def caught_up(self) -> None:
-        """Return once every granted shard has settled what its log holds, or has stopped for good."""
+        """Return once every shard has settled what its log holds, or has stopped for good, here or in a peer."""
         while True:
-            if self.actors and all(actor.settled for actor in self.actors.values()):
+            wait = _LOOK_SECONDS
+            if all(actor.settled for actor in self.actors.values()):
                 await anyio.lowlevel.checkpoint()
-                if all(actor.settled for actor in self.actors.values()):
+                if await self._unsettled_elsewhere():
+                    wait = _LOOK_ELSEWHERE_SECONDS
+                elif all(actor.settled for actor in self.actors.values()):
                     return
-            await self._runtime.clock.sleep(_LOOK_SECONDS)
+            await self._runtime.clock.sleep(wait)
+
+    async def _unsettled_elsewhere(self) -> bool:
+        """Tell whether a shard that is not granted here has more to settle, as far as can be seen."""
+        try:
+            for scope in await self._coordinator.elsewhere():
+                if not await self._settled_elsewhere(scope):
+                    return True
+        except (SourceProblem, StoreProblem):
+            return True
+        return False
+
+    async def _settled_elsewhere(self, scope: Scope) -> bool:
+        checkpoint = await self._runtime.store.read_checkpoint(scope)
+        if checkpoint is None or checkpoint.state in _STOPPED:
+            return checkpoint is not None
+        source = self._runtime.sources[scope.source]
+        backlog = await source.backlog(scope.shard, checkpoint.position)
+        if 0 in {backlog.events, backlog.bytes} or not source.traits.positioned:
+            return 0 in {backlog.events, backlog.bytes}
+        # Only reading tells a half-written record at the end, or the end of a log that cannot be measured.
+        reader = await source.open(scope.shard, checkpoint.position, checkpoint.incarnation)
+        try:
+            chunk = await reader.read(1, self._runtime.policy.read_chunk_bytes)
+            return chunk.at_end and not chunk.records
+        finally:
+            await reader.aclose()
 
     def states(self) -> Iterable[tuple[Scope, ShardState, str]]:
         """Iterate every scope that was granted here: its state, and why."""
@@ -86,11 +119,11 @@ class Supervisor:
         actor.ask_to_resume()
         return True
 
-    def _start(self, scope: Scope, shards: TaskGroup) -> None:
+    def _start(self, scope: Scope, claim: Claim | None, shards: TaskGroup) -> None:
         running = self.actors.get(scope)
         if self._draining or (running is not None and not running.finished.is_set()):
             return
-        actor = ShardActor(self._runtime, scope, self._runtime.specs[scope.of], self._memory)
+        actor = ShardActor(self._runtime, scope, self._runtime.specs[scope.of], self._memory, claim)
         self.actors[scope] = actor
         if not self._resume.isdisjoint({scope.label, "all"}):
             actor.ask_to_resume()

@@ -6,7 +6,7 @@ fenced and is not granted them again, so they never ping-pong.
 Invariant: a scope is granted once per life of the coordinator.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 
 import anyio
 
@@ -55,17 +55,21 @@ class SoloCoordinator:
         self._done.add(scope)
         self._changed.set()
 
+    async def elsewhere(self) -> Collection[Scope]:
+        """Return what is not granted here yet, but will be."""
+        return [scope for scope in await self._ready(skip=()) if scope not in self._granted]
+
     async def aclose(self) -> None:
         """End the assignments."""
         self._closed = True
         self._changed.set()
 
-    async def _ready(self) -> list[Scope]:
+    async def _ready(self, skip: tuple[type[Exception], ...] = (SourceUnavailable,)) -> list[Scope]:
         scopes: list[Scope] = []
         for name, source in self._sources.items():
             try:
                 listed = [ShardNode(info.shard, info.parents) for info in await source.shards()]
-            except SourceUnavailable:
+            except skip:
                 continue
             for generation, followed in self._follows.items():
                 if name in followed:

@@ -24,5 +24,5 @@ class Clock(Protocol):
         ...
 
     def unique(self) -> str:
-        """Return a new unique id of at most 36 characters: commits, owners."""
+        """Return a new unique id of at most 36 characters, its last 12 as unique as chance allows: commits, owners."""
         ...

@@ -16,6 +16,7 @@ from daemon.core.checkpoint import Checkpoint
 from daemon.core.commit import Commit, DeadLetter, Limits, Outcome, ParkedEvent
 from daemon.core.generations import GenerationRecord
 from daemon.core.identity import Generation, RowKey, Scope
+from daemon.core.leases import Presence
 from daemon.core.projection import Index
 from daemon.core.rows import Effect, StoredRow
 from daemon.core.window import StoredSegment
@@ -98,6 +99,18 @@ class Store(Protocol):
 
     async def effects(self, generation: Generation, limit: int) -> Sequence[Effect]:
         """Return up to `limit` effects that wait to be relayed, in commit order."""
+        ...
+
+    async def announce(self, presence: Presence) -> None:
+        """Keep a replica's presence, in place of its earlier one. Raises StoreProblem."""
+        ...
+
+    async def presences(self) -> Mapping[str, Presence]:
+        """Read the presence of every replica, by its name, consistently. Raises StoreProblem."""
+        ...
+
+    async def forget(self, replica: str) -> None:
+        """Remove a replica's presence, if there is one. Raises StoreProblem."""
         ...
 
     async def expire(self, now_seconds: int) -> int:

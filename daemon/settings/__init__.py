@@ -16,6 +16,7 @@ nor start anything.
 from daemon.settings.engine import CircuitSettings, EngineSettings, RetrySettings
 from daemon.settings.loading import EffectiveValue, LoadedSettings, load_settings
 from daemon.settings.models import (
+    CoordinationSettings,
     DaemonSettings,
     FieldMapSettings,
     FileSourceSettings,
@@ -33,6 +34,7 @@ from daemon.settings.secret import Secret
 
 __all__ = [
     "CircuitSettings",
+    "CoordinationSettings",
     "DaemonSettings",
     "EffectiveProjection",
     "EffectiveValue",

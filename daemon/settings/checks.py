@@ -11,7 +11,13 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from daemon.settings.engine import EngineSettings
-from daemon.settings.models import DaemonSettings, ProjectionSettings, SourceSettings, StoreSettings
+from daemon.settings.models import (
+    CoordinationSettings,
+    DaemonSettings,
+    ProjectionSettings,
+    SourceSettings,
+    StoreSettings,
+)
 
 BYTES_PER_MARKER_ID = 128
 """What one id may cost in a marker window, at most."""
@@ -33,6 +39,7 @@ def clashes(
     daemon: DaemonSettings,
     store: StoreSettings,
     sources: Mapping[str, SourceSettings],
+    coordination: CoordinationSettings,
     engine: EngineSettings,
     projections: Mapping[str, ProjectionSettings],
 ) -> tuple[Clash, ...]:
@@ -41,6 +48,7 @@ def clashes(
         *_stop(daemon, engine),
         *_store(store, engine),
         *_sources(sources, engine),
+        *_coordination(coordination),
         *_engine(engine),
         *_windows(engine, projections),
         *_spelling("sources", sources),
@@ -100,6 +108,17 @@ def _sources(sources: Mapping[str, SourceSettings], engine: EngineSettings) -> I
                 "a line that fits no batch could never be committed: lower the one or raise the other",
                 (*kind, "engine.batch_max_bytes"),
             )
+
+
+def _coordination(coordination: CoordinationSettings) -> Iterator[Clash]:
+    if coordination.kind == "lease" and coordination.poll_ms > coordination.lease_seconds * 1_000 / 3:
+        yield Clash(
+            "coordination.poll_ms",
+            coordination.poll_ms,
+            f"at most a third of coordination.lease_seconds ({coordination.lease_seconds:g})",
+            "who looks more seldom than leases are renewed takes the living for dead: lower the one or raise the other",
+            ("coordination.kind", "coordination.lease_seconds"),
+        )
 
 
 def _engine(engine: EngineSettings) -> Iterator[Clash]:

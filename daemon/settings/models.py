@@ -191,6 +191,37 @@ SourceSettings = FileSourceSettings
 """Every kind of source: the union grows as SOURCE_KINDS does."""
 
 
+class CoordinationSettings(Section):
+    """Who runs which shard. All but `kind` is for leases."""
+
+    kind: Literal["solo", "lease"] = Field(
+        default="solo",
+        description="With solo this process runs every shard, and a second one takes them all from the first. With "
+        "lease several processes on one store divide the shards, and take over those of one that falls silent.",
+    )
+    lease_seconds: float = Field(
+        default=10.0,
+        ge=0.3,
+        le=3_600.0,
+        description="How long a process may be silent before its shards are taken by others: the time a crash goes "
+        "unnoticed. One that pauses longer loses its shards, and nothing else. An idle shard renews its lease after a "
+        "third of it.",
+    )
+    poll_ms: int = Field(
+        default=500,
+        ge=10,
+        le=60_000,
+        description="How often the leases are looked at: the most it takes a peer to see a shard that was released. "
+        "Each look reads all checkpoints.",
+    )
+    look_for_shards_ms: int = Field(
+        default=5_000,
+        ge=10,
+        le=3_600_000,
+        description="How often the logs are asked which shards there are.",
+    )
+
+
 class LoggingSettings(Section):
     """What is logged, and in which form."""
 

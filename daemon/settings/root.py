@@ -17,6 +17,7 @@ from daemon.settings.engine import EngineSettings
 from daemon.settings.models import (
     SOURCE_KINDS,
     STORE_KINDS,
+    CoordinationSettings,
     DaemonSettings,
     Late,
     LoggingSettings,
@@ -49,13 +50,14 @@ class Settings(Section):
     daemon: DaemonSettings = DaemonSettings()
     store: Annotated[StoreSettings, STORE_KINDS] = SqliteStoreSettings()
     sources: Table[Annotated[SourceSettings, SOURCE_KINDS]] = Field(default_factory=dict)
+    coordination: CoordinationSettings = CoordinationSettings()
     engine: EngineSettings = EngineSettings()
     logging: LoggingSettings = LoggingSettings()
     projections: Table[ProjectionSettings] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Self:
-        found = clashes(self.daemon, self.store, self.sources, self.engine, self.projections)
+        found = clashes(self.daemon, self.store, self.sources, self.coordination, self.engine, self.projections)
         if found:
             summary = "; ".join(f"{clash.path}: expected {clash.expected}; {clash.remedy}" for clash in found)
             raise PydanticCustomError(SECTIONS_CLASH, "{summary}", {"summary": summary, "clashes": found})

@@ -28,6 +28,7 @@ from daemon.core.commit import (
 )
 from daemon.core.errors import StoreRefused, StoreUnavailable
 from daemon.core.identity import Generation, RowKey, Scope
+from daemon.core.leases import Presence
 from daemon.core.projection import Index
 from daemon.core.rows import Effect, StoredRow
 from daemon.core.window import ENTRY_BYTES, StoredSegment
@@ -354,6 +355,29 @@ class SqliteStore:
         return await self._look(
             lambda connection: [effect_of(row) for row in connection.execute(select, (*generation, limit))]
         )
+
+    # ------------------------------------------------------------------------------------------------ replicas
+
+    async def announce(self, presence: Presence) -> None:
+        """Keep a replica's presence."""
+        replace = f"INSERT OR REPLACE INTO {self._tables.replicas} (replica, beat, runs) VALUES (?, ?, ?)"
+        row = (presence.replica, presence.beat, "\n".join(presence.runs))
+        await self._write(lambda connection: connection.execute(replace, row))
+
+    async def presences(self) -> Mapping[str, Presence]:
+        """Read every replica's presence."""
+        select = f"SELECT replica, beat, runs FROM {self._tables.replicas}"
+        return await self._look(
+            lambda connection: {
+                replica: Presence(replica, beat, tuple(runs.split("\n")) if runs else ())
+                for replica, beat, runs in connection.execute(select)
+            }
+        )
+
+    async def forget(self, replica: str) -> None:
+        """Remove a replica's presence."""
+        delete = f"DELETE FROM {self._tables.replicas} WHERE replica = ?"
+        await self._write(lambda connection: connection.execute(delete, (replica,)))
 
     async def expire(self, now_seconds: int) -> int:
         """Remove markers, rows and tombstones whose time has come, in small transactions. Returns the count."""

@@ -18,7 +18,7 @@ from daemon.core.projection import Index
 
 APPLICATION_ID = 0x50726A64
 """`Prjd`, at offset 68 of the file: whose database this is."""
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 CHECKPOINT_COLUMNS = (
     "position", "origin", "epoch", "commit_seq", "commit_id", "owner", "state", "reason", "incarnation", "watermark",
@@ -38,7 +38,9 @@ def quoted(name: str) -> str:
 class Tables:
     """The quoted names of the daemon's own tables under one prefix."""
 
-    __slots__ = ("checkpoints", "dead_letters", "effects", "generations", "markers", "parked", "prefix", "segments")
+    __slots__ = (
+        "checkpoints", "dead_letters", "effects", "generations", "markers", "parked", "prefix", "replicas", "segments",
+    )  # fmt: skip
 
     def __init__(self, prefix: str) -> None:
         """Derive every name from the prefix."""
@@ -50,6 +52,7 @@ class Tables:
         self.parked = quoted(f"{prefix}-parked")
         self.effects = quoted(f"{prefix}-effects")
         self.generations = quoted(f"{prefix}-generations")
+        self.replicas = quoted(f"{prefix}-replicas")
 
     def statements(self) -> Iterable[str]:
         """Iterate the statements that make these tables where they are missing."""
@@ -91,6 +94,10 @@ class Tables:
             f"{make} {self.effects} (seq INTEGER PRIMARY KEY AUTOINCREMENT, projection TEXT NOT NULL, "
             "generation INTEGER NOT NULL, id TEXT NOT NULL, name TEXT NOT NULL, payload TEXT NOT NULL, "
             "event_id TEXT NOT NULL, key TEXT NOT NULL, UNIQUE (projection, generation, id))"
+        )
+        yield (
+            f"{make} {self.replicas} (replica TEXT NOT NULL PRIMARY KEY, beat INTEGER NOT NULL, runs TEXT NOT NULL) "
+            "WITHOUT ROWID"
         )
         waiting = quoted(f"{self.prefix}-effects-waiting")
         yield f"CREATE INDEX IF NOT EXISTS {waiting} ON {self.effects} (projection, generation, seq)"

@@ -34,6 +34,7 @@ from daemon.core.commit import (
 from daemon.core.errors import EventProblem, StoreProblem, StoreRefused
 from daemon.core.generations import GenerationRecord
 from daemon.core.identity import Generation, RowKey, Scope
+from daemon.core.leases import Presence
 from daemon.core.planner import actions_of
 from daemon.core.positions import Position
 from daemon.core.projection import Index
@@ -70,6 +71,7 @@ class MemoryData:
         default_factory=dict[Scope, dict[tuple[Position, str], DeadLetter]]
     )
     parked: dict[Scope, list[ParkedEvent]] = field(default_factory=dict[Scope, list[ParkedEvent]])
+    presences: dict[str, Presence] = field(default_factory=dict[str, Presence])
 
 
 class MemoryStore:
@@ -276,6 +278,18 @@ class MemoryStore:
     async def effects(self, generation: Generation, limit: int) -> Sequence[Effect]:
         """Return up to `limit` effects, in commit order."""
         return deepcopy(list((await self._arrive()).effects.get(generation, {}).values())[:limit])
+
+    async def announce(self, presence: Presence) -> None:
+        """Keep a replica's presence."""
+        (await self._arrive()).presences[presence.replica] = presence
+
+    async def presences(self) -> Mapping[str, Presence]:
+        """Return every replica's presence."""
+        return dict((await self._arrive()).presences)
+
+    async def forget(self, replica: str) -> None:
+        """Remove a replica's presence."""
+        (await self._arrive()).presences.pop(replica, None)
 
     async def expire(self, now_seconds: int) -> int:
         """Remove markers, rows and tombstones whose time has come."""

@@ -24,6 +24,10 @@ class Rig(Protocol):
         """Return the scope of a shard."""
         ...
 
+    async def finish(self, shard: str) -> None:
+        """End a granted shard as an actor does: its checkpoint says done, then the coordinator is told."""
+        ...
+
 
 async def next_of(assignments: AsyncIterator[Assignment]) -> Assignment:
     """Return the next assignment."""
@@ -48,9 +52,18 @@ class CoordinatorContract:
         assignments = rig.coordinator.assignments()
         for _ in range(2):
             await next_of(assignments)
-        await rig.coordinator.finished(rig.scope("parent"))
+        await rig.finish("parent")
         granted = await next_of(assignments)
         assert granted.scope == rig.scope("child")
+        await rig.coordinator.aclose()
+
+    async def test_what_is_not_granted_here_is_elsewhere(self, rig: Rig) -> None:
+        """Ready scopes are elsewhere until they are granted here; a child whose parent runs is nowhere yet."""
+        assert set(await rig.coordinator.elsewhere()) == {rig.scope("parent"), rig.scope("free")}
+        assignments = rig.coordinator.assignments()
+        for _ in range(2):
+            await next_of(assignments)
+        assert set(await rig.coordinator.elsewhere()) == set()
         await rig.coordinator.aclose()
 
     async def test_leaving_ends_the_assignments(self, rig: Rig) -> None:

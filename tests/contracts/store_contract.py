@@ -24,6 +24,7 @@ from daemon.core.commit import (
     RowMoved,
 )
 from daemon.core.identity import Generation, RowKey, Scope
+from daemon.core.leases import Presence
 from daemon.core.rows import ABSENT, Effect, Expectation, RowCheck, RowWrite, StoredRow, WriteKind
 from daemon.core.window import ENTRY_BYTES, SegmentWrite
 from daemon.ports.store import Store
@@ -305,6 +306,28 @@ class StoreContract:
         assert found.attributes == {"a": 1}
         await again.aclose()
         await store.open()
+
+    # Presences
+
+    async def test_presences_are_kept_by_replica(self, store: Store, connect: Connect) -> None:
+        """What a replica announces replaces what it announced before, and every handle sees it at once."""
+        await store.announce(Presence("a/é", 1, ("orders-g1:log", "carts-g12:log")))
+        await store.announce(Presence("b", 7))
+        await store.announce(Presence("a/é", 2, ("orders-g1:log",)))
+        other = connect()
+        await other.open()
+        assert await other.presences() == {"a/é": Presence("a/é", 2, ("orders-g1:log",)), "b": Presence("b", 7)}
+        await other.aclose()
+        await store.open()
+
+    async def test_a_forgotten_replica_is_gone(self, store: Store) -> None:
+        """Forgetting removes one presence; forgetting it again, or one that never was, is harmless."""
+        assert await store.presences() == {}
+        for name in ("a", "b"):
+            await store.announce(Presence(name, 1))
+        for name in ("a", "a", "c"):
+            await store.forget(name)
+        assert await store.presences() == {"b": Presence("b", 1)}
 
     # Markers
 

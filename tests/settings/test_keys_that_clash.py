@@ -31,6 +31,10 @@ CLASHES = {
         '[sources.a-b]\npaths = ["/a"]\n[sources.a_b]\npaths = ["/b"]\n',
         "sources.a_b",
     ),
+    "leases looked at more seldom than they are renewed": (
+        '[coordination]\nkind = "lease"\nlease_seconds = 1.2\npoll_ms = 401\n',
+        "coordination.poll_ms",
+    ),
     "a relative database in production": ("[daemon]\nproduction = true\n", "store.path"),
     "a relative log in production": (
         '[daemon]\nproduction = true\n[store]\npath = "/s.db"\n[sources.a]\npaths = ["/a", "b"]\n',
@@ -46,6 +50,10 @@ HOLDS = {
     "waits that are all the same": "[engine.retry]\ninitial_backoff_ms = 500\nmax_backoff_ms = 500\n",
     "a row of failures as long as the window": "[engine.circuit]\nwindow_events = 10\n",
     "a marker window as large as the memory": "[engine]\nmarker_memory_mib = 25\nmarker_window_ids = 204_800\n",
+    "leases looked at as often as they are renewed": (
+        '[coordination]\nkind = "lease"\nlease_seconds = 1.2\npoll_ms = 400\n'
+    ),
+    "leases that nobody looks at": "[coordination]\nlease_seconds = 1.2\npoll_ms = 401\n",
     "absolute paths in production": f'[daemon]\nproduction = true\n[store]\npath = "/s.db"\n{SOURCE}',
 }
 

@@ -117,7 +117,7 @@ def test_the_reference_is_itself_a_settings_file():
     """Loaded as it stands, the file gives the defaults, apart from its one example source and projection."""
     settings = load_settings(REFERENCE, {}).settings
     plain = Settings()
-    for name in ("daemon", "store", "engine", "logging"):
+    for name in ("daemon", "store", "coordination", "engine", "logging"):
         assert getattr(settings, name) == getattr(plain, name)
     assert list(settings.sources) == [EXAMPLE_NAMES["sources"]]
     assert settings.for_projection(EXAMPLE_NAMES["projections"]) == plain.for_projection("any")
