@@ -8,12 +8,14 @@ import pytest
 
 from daemon.core.errors import LogLost, SourceUnavailable
 from daemon.core.positions import START
+from daemon.demo.services.kafka import KafkaBroker
 from daemon.sources.envelopes import CloudEvents
 from daemon.sources.file import FileSource
 from daemon.testing.clock import VirtualClock
 from daemon.testing.memory_source import MemorySource
 from tests.contracts.source_contract import SHARD, LogContract, QueueContract, drain, ids_of
 from tests.core.events import an_event
+from tests.support.kafka import KafkaRig, a_hand, a_source
 
 pytestmark = pytest.mark.anyio
 
@@ -93,6 +95,15 @@ class TestFile(LogContract):
         rig = FileRig(tmp_path)
         yield rig
         await rig.source.aclose()
+
+
+class TestKafka(LogContract):
+    @pytest.fixture(params=[False, True], ids=["dense", "transactions"])
+    async def rig(self, request: pytest.FixtureRequest, kafka: KafkaBroker) -> AsyncIterator[KafkaRig]:
+        async with a_hand(kafka.bootstrap) as hand:
+            source = a_source(kafka.bootstrap, hand.topic)
+            yield KafkaRig(source, f"{hand.topic}-0", hand, request.param)
+            await source.aclose()
 
 
 class TestMemoryQueue(QueueContract):

@@ -1,0 +1,179 @@
+"""The Kafka source: topics, a shard for each partition, named `TOPIC-NUMBER`.
+
+Owns the list of partitions, where an opening begins, and the lanes that readers sit in. Must not know who owns a shard.
+
+Invariants: offsets that a consumer group keeps are never read; no reset policy exists: an offset that is not there is
+`LogLost`, with what was lost; no opening begins before the log at its checkpoint was seen to be the log that was read.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from daemon.core.errors import SourceUnavailable
+from daemon.core.positions import START, Position
+from daemon.ports.clock import Clock
+from daemon.ports.source import Backlog, ShardInfo, SourceTraits
+from daemon.sources.envelopes import check_max_depth
+from daemon.sources.kafka.client import Connection, Partition
+from daemon.sources.kafka.cluster import COMMITTED, EARLIEST, LATEST, UNCOMMITTED, Cluster
+from daemon.sources.kafka.guard import Guard
+from daemon.sources.kafka.identity import Identity
+from daemon.sources.kafka.lane import FetchPolicy, Lane
+from daemon.sources.kafka.reader import KafkaReader
+from daemon.sources.kafka.records import Decoder, Form
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaOptions:
+    """How a source reads. Times in seconds, sizes in bytes.
+
+    `silence`: after how long without an answer brokers count as away, or a topic as gone. `stuck`: after how long
+    without progress, while records wait and brokers answer, a consumer is made anew.
+    """
+
+    fetch: FetchPolicy = field(default_factory=FetchPolicy)
+    poll_interval: float = 0.2
+    max_record_bytes: int = 4 * MIB
+    max_depth: int = 64
+    tombstone_type: str = "Tombstone"
+    silence: float = 30.0
+    stuck: float = 30.0
+
+
+class KafkaSource:
+    """Follows `topics` of one cluster."""
+
+    def __init__(
+        self,
+        name: str,
+        topics: Sequence[str],
+        form: Form,
+        *,
+        connection: Connection,
+        clock: Clock,
+        options: KafkaOptions | None = None,
+    ) -> None:
+        """Keep the settings; nothing is connected yet. Raises ValueError for a depth out of range."""
+        options = options or KafkaOptions()
+        self._name, self._topics, self._connection, self._clock, self._options = (
+            name,
+            topics,
+            connection,
+            clock,
+            options,
+        )
+        self._decoder = Decoder(
+            form,
+            max_depth=check_max_depth(options.max_depth),
+            max_bytes=options.max_record_bytes,
+            tombstone_type=options.tombstone_type,
+        )
+        self._cluster = Cluster(name, connection, clock)
+        self.guard = Guard(name, self._cluster)
+        self._lanes: list[Lane] = []
+        self._readers: set[KafkaReader] = set()
+        self._counts: dict[str, int] = {}
+
+    @property
+    def name(self) -> str:
+        """The name projections follow it by."""
+        return self._name
+
+    @property
+    def traits(self) -> SourceTraits:
+        """Positions, order, and any range again."""
+        return SourceTraits()
+
+    async def shards(self) -> Sequence[ShardInfo]:
+        """List the partitions there are. Raises SourceUnavailable, also for a topic that does not exist."""
+        found = await self._cluster.partitions(self._topics)
+        missing = [topic for topic, partitions in found.items() if not partitions]
+        if missing:
+            raise SourceUnavailable(
+                f"topic {missing[0]!r} of source {self._name!r} does not exist; create it, or correct topics"
+            )
+        self._counts = {topic: len(partitions) for topic, partitions in found.items()}
+        return [ShardInfo(f"{topic}-{number}") for topic in self._topics for number in found[topic]]
+
+    async def open(
+        self, shard: str, after: Position, incarnation: str | None, until: Position | None = None
+    ) -> KafkaReader:
+        """Open a partition strictly after `after`. Raises LogLost, SourceUnavailable."""
+        partition = self._partition(shard)
+        if not self._counts:
+            await self.shards()
+        count = self._counts[partition[0]]
+        identity = Identity(count) if incarnation is None else Identity.parse(incarnation)
+        position = after[0] + 1 if after else 0
+        await self.guard.check(partition, identity, position)
+        lane = self._lane_for(partition)
+        reader = KafkaReader(
+            lane,
+            lane.join(partition, position),
+            until=until,
+            identity=identity,
+            decoder=self._decoder,
+            guard=self.guard,
+            clock=self._clock,
+            poll_interval=self._options.poll_interval,
+            silence=self._options.silence,
+            stuck=self._options.stuck,
+            left=self._readers.discard,
+        )
+        self._readers.add(reader)
+        return reader
+
+    async def locate(self, shard: str, start: datetime | str) -> Position:
+        """Return the position before `start`: `earliest`, `latest`, or an aware time (by the records' timestamps).
+
+        A time later than every record is the end. Raises ValueError for another word, SourceUnavailable.
+        """
+        partition = self._partition(shard)
+        if isinstance(start, datetime):
+            offset = await self._cluster.offset(partition, max(0, int(start.timestamp() * 1000)))
+            if offset is None:
+                offset = await self._cluster.offset(partition, LATEST)
+        elif start in {"earliest", "latest"}:
+            offset = await self._cluster.offset(partition, EARLIEST if start == "earliest" else LATEST)
+        else:
+            raise ValueError(f"start {start!r} is not 'earliest', 'latest' or a time; give one of them")
+        return (offset - 1,) if offset else START
+
+    async def backlog(self, shard: str, after: Position) -> Backlog:
+        """Return the offsets between a position and the last stable one, and the end. Raises SourceUnavailable."""
+        partition = self._partition(shard)
+        stable = await self._cluster.offset(partition, LATEST, COMMITTED) or 0
+        end = await self._cluster.offset(partition, LATEST, UNCOMMITTED) or 0
+        position = after[0] + 1 if after else 0
+        return Backlog(events=max(0, stable - position), end=(end - 1,) if end else START)
+
+    async def aclose(self) -> None:
+        """Close every reader and connection."""
+        for reader in list(self._readers):
+            await reader.aclose()
+        for lane in self._lanes:
+            await lane.stop()
+        self._lanes = []
+        await self._cluster.aclose()
+
+    def _partition(self, shard: str) -> Partition:
+        topic, _, number = shard.rpartition("-")
+        if topic not in self._topics or not number.isdigit():
+            names = ", ".join(self._topics)
+            raise SourceUnavailable(
+                f"shard {shard!r} is no partition of source {self._name!r} (topics: {names}); put the topic back, "
+                "or retire what followed it"
+            )
+        return topic, int(number)
+
+    def _lane_for(self, partition: Partition) -> Lane:
+        """Return a lane in which nobody reads this partition."""
+        for lane in self._lanes:
+            if partition not in lane:
+                return lane
+        lane = Lane(self._connection, self._options.fetch, self._clock, sum(self._counts.values()))
+        self._lanes.append(lane)
+        return lane

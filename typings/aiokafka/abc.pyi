@@ -1,0 +1,13 @@
+# See `aiokafka`.
+
+from collections.abc import Collection, Mapping
+
+from aiokafka.structs import TopicPartition
+
+class ConsumerRebalanceListener:
+    async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None: ...
+    async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None: ...
+
+class AbstractTokenProvider:
+    async def token(self) -> str: ...
+    def extensions(self) -> Mapping[str, str]: ...
