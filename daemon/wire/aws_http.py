@@ -194,6 +194,12 @@ class AwsJsonClient:
                 f"no connection to {self._endpoint.url} within {limits.connect_seconds:g} s: the endpoint does not "
                 f"answer, or all {limits.connections} connections are in use"
             )
+        except asyncio.CancelledError:
+            # Closing a connector cancels what its callers wait for, though nobody cancelled the callers.
+            task = asyncio.current_task()
+            if self._session.closed and task is not None and not task.cancelling():
+                return call.unanswered("the connections to AWS were closed before there was one for this call")
+            raise
         except _NETWORK_ERRORS as error:
             return call.unanswered(f"{type(error).__name__}: {error}")
 

@@ -31,6 +31,7 @@ class Request:
     headers: dict[str, str]
     header_lines: list[str]
     body: bytes
+    reader: asyncio.StreamReader
 
 
 type Reply = Callable[[Request, asyncio.StreamWriter], Awaitable[None]]
@@ -77,7 +78,7 @@ class RawServer:
             first, *lines = head.strip().split("\r\n")
             headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
             body = await reader.readexactly(int(headers["content-length"])) if self.read_on is None else b""
-            request = Request(number, first, headers, lines, body)
+            request = Request(number, first, headers, lines, body, reader)
             self.requests.append(request)
             await self._tell()
             await self.reply(request, writer)
@@ -136,9 +137,9 @@ def saying(*answers: bytes) -> Reply:
     return reply
 
 
-async def never(_: Request, __: asyncio.StreamWriter) -> None:
-    """Reply nothing, and keep the connection."""
-    await asyncio.Event().wait()
+async def never(request: Request, _: asyncio.StreamWriter) -> None:
+    """Reply nothing, and keep the connection for as long as the client does."""
+    await request.reader.read()
 
 
 def fixed_keys(token: str | None = None) -> Credentials:
