@@ -1,0 +1,6 @@
+"""The DynamoDB store: read-model rows, checkpoint and idempotency markers in one `TransactWriteItems`."""
+
+from daemon.stores.dynamodb.store import Connections, DynamoDbStore
+from daemon.stores.dynamodb.tuning import Tuning
+
+__all__ = ["Connections", "DynamoDbStore", "Tuning"]

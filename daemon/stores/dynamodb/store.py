@@ -1,0 +1,344 @@
+"""The DynamoDB store: the whole Store port over the AWS JSON protocol.
+
+Owns the order of calls and what is remembered between them: the frozen request of each commit whose answer is not known
+yet. Must not know HTTP, credentials or endpoints: three clients are given, so that reads and lease traffic never wait
+behind commits.
+
+Invariants: one commit is one request; the same commit and attempt always send the same bytes under the same token, and
+never after the token's window; no commit is repeated here, the committer decides that. Whoever takes a shard sees what
+its last commit wrote before `take` returns. Every read is consistent.
+"""
+
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from heapq import nsmallest
+from typing import Any, Protocol
+
+from daemon.core.checkpoint import Checkpoint
+from daemon.core.commit import Commit, Committed, DeadLetter, Limits, Outcome, ParkedEvent
+from daemon.core.errors import StoreUnavailable
+from daemon.core.generations import GenerationRecord
+from daemon.core.identity import Generation, RowKey, Scope
+from daemon.core.leases import Presence
+from daemon.core.projection import Index
+from daemon.core.rows import Effect, StoredRow
+from daemon.core.window import ENTRY_BYTES, StoredSegment
+from daemon.ports.clock import Clock
+from daemon.stores.dynamodb.calls import Caller, Consumed
+from daemon.stores.dynamodb.committing import Committing, Sending
+from daemon.stores.dynamodb.items import (
+    AFTER,
+    DEAD,
+    GENERATION,
+    PARKED,
+    POINTER,
+    REPLICA,
+    REPLICAS,
+    SEGMENT,
+    SHARD,
+    checkpoint_of,
+    dead_letter_of,
+    effect_of,
+    generation_item,
+    marker_key,
+    parked_of,
+    parked_prefix,
+    pointer_item,
+    presence_item,
+    presence_key,
+    presence_of,
+    record_of,
+    scope_key,
+    scope_of,
+    segment_of,
+)
+from daemon.stores.dynamodb.requests import Requests
+from daemon.stores.dynamodb.rows import row_key_of, stored_row
+from daemon.stores.dynamodb.sizes import LIMITS
+from daemon.stores.dynamodb.tables import Tables
+from daemon.stores.dynamodb.taking import Taking, checkpoint_key
+from daemon.stores.dynamodb.tuning import Tuning
+from daemon.stores.dynamodb.upkeep import Upkeep
+from daemon.stores.dynamodb.values import plain
+from daemon.wire.aws_json import AwsJson
+
+
+class Connections(Protocol):
+    """The three clients of one store, so that none waits for the others' connections. The store closes them."""
+
+    @property
+    def commits(self) -> AwsJson:
+        """For `TransactWriteItems` of commits."""
+        ...
+
+    @property
+    def reads(self) -> AwsJson:
+        """For rows, markers and lists."""
+        ...
+
+    @property
+    def leases(self) -> AwsJson:
+        """For checkpoints and tables."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close all three."""
+        ...
+
+
+type Connect = Callable[[], Awaitable[Connections]]
+"""Makes the clients: once for each time the store opens."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Links:
+    """What an open store works with."""
+
+    connections: Connections
+    reads: Caller
+    leases: Caller
+    taking: Taking
+    committing: Committing
+    upkeep: Upkeep
+
+
+_PAGE = 64
+"""Parked events of one page of the search for parked keys."""
+
+
+class DynamoDbStore:
+    """The Store port over DynamoDB tables of one prefix.
+
+    `connect` makes the three clients when the store opens. `consumed` is told what reads and takes consumed: `rcu:KIND`
+    or `wcu:KIND` to units, KIND being state, markers, rows or effects; what commits consume is in their outcome.
+    `create_tables`: make what is missing; otherwise a missing table is refused.
+    """
+
+    def __init__(
+        self,
+        connect: Connect,
+        clock: Clock,
+        *,
+        prefix: str = "projectiond",
+        tuning: Tuning | None = None,
+        create_tables: bool = True,
+        consumed: Consumed = lambda _units: None,
+    ) -> None:
+        """Keep the settings; `open` connects. Raises SettingsProblem for a prefix that no table can carry."""
+        self._connect = connect
+        self._clock = clock
+        self.tables = Tables(prefix)
+        self.tuning = tuning or Tuning()
+        self._create_tables = create_tables
+        self._consumed = consumed
+        self._requests = Requests(self.tables)
+        self._sending: dict[Scope, Sending] = {}
+        self._links: _Links | None = None
+
+    @property
+    def limits(self) -> Limits:
+        """What one `TransactWriteItems` takes."""
+        return LIMITS
+
+    async def open(self) -> None:
+        """Connect, and have the daemon's own tables; one that is open stays so. Raises StoreProblem."""
+        if self._links is not None:
+            return
+        connections = await self._connect()
+        reads, leases = (self._caller(client) for client in (connections.reads, connections.leases))
+        upkeep = Upkeep(leases, self._create_tables)
+        taking = Taking(leases, self.tables)
+        committing = Committing(
+            connections.commits, self._clock, self.tuning, self._requests, taking.read, self.load_rows, self._sending
+        )
+        self._links = _Links(connections, reads, leases, taking, committing, upkeep)
+        try:
+            for table in self.tables.own():
+                await upkeep.ensure(table)
+        except BaseException:
+            await self.aclose()
+            raise
+
+    async def aclose(self) -> None:
+        """Disconnect."""
+        links, self._links = self._links, None
+        if links is not None:
+            await links.connections.aclose()
+
+    def _caller(self, client: AwsJson) -> Caller:
+        return Caller(client, self._clock, self.tuning, lambda units: self._consumed(self._by_kind(units)))
+
+    def _by_kind(self, units: Mapping[str, float]) -> dict[str, float]:
+        totals: dict[str, float] = {}
+        for name, count in units.items():
+            unit, _, table = name.partition(":")
+            kind = f"{unit}:{self.tables.kind(table)}"
+            totals[kind] = totals.get(kind, 0.0) + count
+        return totals
+
+    @property
+    def _open(self) -> _Links:
+        if self._links is None:
+            raise StoreUnavailable(f"the store on tables {self.tables.prefix}-… is not open; open it first")
+        return self._links
+
+    # ------------------------------------------------------------------------------------------------ generations
+
+    async def generations(self, projection: str) -> Sequence[GenerationRecord]:
+        """List a projection's generations, oldest first."""
+        return await self._generations(self._open.reads, projection)
+
+    async def _generations(self, caller: Caller, projection: str) -> list[GenerationRecord]:
+        items = await caller.some(self.tables.state, projection, (GENERATION, POINTER))
+        live = next((int(item["generation"]["N"]) for item in items if item["sk"]["S"] == POINTER), None)
+        return [record_of(projection, item, live) for item in items if item["sk"]["S"] != POINTER]
+
+    async def create_generation(
+        self, generation: Generation, version: int, *, live: bool, indexes: Sequence[Index] = ()
+    ) -> GenerationRecord:
+        """Make a generation's rows table with its indexes, active and expiring, and its record; idempotent."""
+        links = self._open
+        table = self.tables.of_generation(generation, indexes)
+
+        async def attempt() -> GenerationRecord | None:
+            for record in await self._generations(links.leases, generation.projection):
+                if record.generation == generation:
+                    return record
+            return None
+
+        stands = await attempt()
+        if stands is not None:
+            return stands
+        await links.upkeep.ensure(table)
+        state = self.tables.state
+        record = {
+            "TableName": state,
+            "Item": generation_item(generation, version, table.name),
+            "ConditionExpression": "attribute_not_exists(pk)",
+        }
+        puts: list[dict[str, Any]] = [{"Put": record}]
+        if live:
+            puts.append({"Put": {"TableName": state, "Item": pointer_item(generation, version, table.name)}})
+        return await links.taking.write_once(puts, attempt, f"the record of generation {generation.label}")
+
+    # ------------------------------------------------------------------------------------------------ checkpoints
+
+    async def checkpoints(self, generation: Generation) -> Mapping[Scope, Checkpoint]:
+        """Read every checkpoint of a generation."""
+        links, state = self._open, self.tables.state
+        listed = await links.reads.some(state, generation.label, (SHARD, SHARD[:-1] + AFTER))
+        scopes = {scope_key(scope): scope for scope in map(scope_of, listed)}
+        items = await links.reads.get_many(state, [checkpoint_key(scope) for scope in scopes.values()])
+        return {scopes[item["pk"]["S"]]: checkpoint_of(item) for item in items}
+
+    async def read_checkpoint(self, scope: Scope) -> Checkpoint | None:
+        """Read one checkpoint; None when the shard was never taken."""
+        return await self._open.taking.read(scope)
+
+    async def take(self, scope: Scope, owner: str, initial: Checkpoint) -> Checkpoint:
+        """Raise the epoch in the name of `owner`, once per owner, and wait until the last commit's items show."""
+        return await self._open.taking.take(scope, owner, initial)
+
+    # ----------------------------------------------------------------------------------------------------- commit
+
+    async def commit(self, commit: Commit, attempt: int) -> Outcome:
+        """Apply a commit as one `TransactWriteItems`.
+
+        The same `attempt` sends the identical request under the same token, within the token's window only; beyond it
+        the answer is Unknown, and nothing is sent. Raises StoreRefused where settings, rights or tables are wrong,
+        StoreUnavailable when what stands at the checkpoint cannot be read back: nothing was applied then.
+        """
+        links = self._open
+        outcome = await links.committing.send(commit, attempt)
+        return Committed(self._by_kind(outcome.consumed)) if isinstance(outcome, Committed) else outcome
+
+    # -------------------------------------------------------------------------------------------------- presences
+
+    async def announce(self, presence: Presence) -> None:
+        """Keep a replica's presence, in place of its earlier one."""
+        await self._open.leases.body("PutItem", {**self._in_state, "Item": presence_item(presence)})
+
+    async def presences(self) -> Mapping[str, Presence]:
+        """Read every replica's presence."""
+        between = (REPLICA, REPLICA[:-1] + AFTER)
+        items = await self._open.leases.some(self.tables.state, REPLICAS, between)
+        return {presence.replica: presence for presence in map(presence_of, items)}
+
+    async def forget(self, replica: str) -> None:
+        """Remove a replica's presence."""
+        await self._open.leases.body("DeleteItem", {**self._in_state, "Key": presence_key(replica)})
+
+    @property
+    def _in_state(self) -> dict[str, str]:
+        return {"TableName": self.tables.state, "ReturnConsumedCapacity": "TOTAL"}
+
+    # ---------------------------------------------------------------------------------------------- what it holds
+
+    async def load_rows(self, generation: Generation, keys: Collection[RowKey]) -> Mapping[RowKey, StoredRow | None]:
+        """Read rows; every key is in the answer."""
+        rows: dict[RowKey, StoredRow | None] = dict.fromkeys(keys)
+        wanted = [{"key": {"S": key}, "view": {"S": view}} for view, key in rows]
+        for item in await self._open.reads.get_many(self.tables.rows(generation), wanted):
+            rows[row_key_of(item)] = stored_row(item)
+        return rows
+
+    async def find_markers(self, generation: Generation, event_ids: Collection[str]) -> Mapping[str, bytes]:
+        """Return the payload digests (16 bytes) of those ids that are marked."""
+        label = generation.label + "/"
+        ids = {marker_key(label, event_id): event_id for event_id in event_ids}
+        keys = [{"pk": {"S": key}} for key in ids]
+        found = await self._open.reads.get_many(self.tables.markers, keys, "pk,digest")
+        return {ids[item["pk"]["S"]]: plain(item["digest"]) for item in found}
+
+    async def load_segments(self, scope: Scope, max_ids: int) -> Sequence[StoredSegment]:
+        """Return the newest packed segments that together hold at least `max_ids` ids (or all), oldest first."""
+        newest: list[StoredSegment] = []
+        missing, first = max_ids * ENTRY_BYTES, -1
+        pages = self._open.reads.pages(
+            self.tables.state, scope_key(scope), (SEGMENT, SEGMENT[:-1] + AFTER), forward=False
+        )
+        async with aclosing(pages):
+            async for page in pages:
+                for item in page:
+                    segment, counts_from = segment_of(item)
+                    first = max(first, counts_from)
+                    if missing <= 0 or segment.number < first:
+                        return newest[::-1]
+                    newest.append(segment)
+                    missing -= len(segment.entries)
+        return newest[::-1]
+
+    async def parked_keys(self, scope: Scope) -> Collection[str]:
+        """Return the keys that are parked; a key's whole queue is passed over, once a page holds nothing else."""
+        keys: set[str] = set()
+        low = PARKED
+        while True:
+            page = await self._open.reads.some(self.tables.state, scope_key(scope), (low, PARKED[:-1] + AFTER), _PAGE)
+            keys.update(item["key"]["S"] for item in page)
+            if len(page) < _PAGE:
+                return keys
+            low = parked_prefix(page[-1]["key"]["S"]) + AFTER
+
+    async def parked_events(self, scope: Scope, key: str, limit: int) -> Sequence[ParkedEvent]:
+        """Return up to `limit` events that queue behind a parked key, in position order."""
+        prefix = parked_prefix(key)
+        items = await self._open.reads.some(self.tables.state, scope_key(scope), (f"{prefix}#", prefix + AFTER), limit)
+        return [parked_of(item) for item in items]
+
+    async def dead_letters(self, scope: Scope, limit: int) -> Sequence[DeadLetter]:
+        """Return up to `limit` dead letters, in position order."""
+        items = await self._open.reads.some(self.tables.state, scope_key(scope), (DEAD, DEAD[:-1] + AFTER), limit)
+        return [dead_letter_of(item) for item in items]
+
+    async def effects(self, generation: Generation, limit: int) -> Sequence[Effect]:
+        """Return up to `limit` effects that wait to be relayed, in their shards' commit order. Reads them all."""
+        items = await self._open.reads.some(self.tables.effects, generation.label, ("", "\U0010ffff"))
+        return [effect for _, effect in nsmallest(limit, map(effect_of, items), key=lambda held: held[0])]
+
+    async def expire(self, now_seconds: int) -> int:
+        """Remove nothing: DynamoDB removes by itself what has expired, within days.
+
+        What is still there still counts.
+        """
+        return 0

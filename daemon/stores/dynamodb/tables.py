@@ -1,0 +1,123 @@
+"""The tables: names, keys, expiry, secondary indexes, and the requests that make them.
+
+Owns the one definition that the store, `projectiond init` and its `--print` share. Pure: must not know clients or
+commits.
+
+Invariants: every generation of a projection gets the same indexes and the same expiry attribute; a definition holds
+nothing that an existing table could lose by being compared with it.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from daemon.core.errors import SettingsProblem
+from daemon.core.identity import Generation
+from daemon.core.projection import Index
+
+PARTITION, SORT = "pk", "sk"
+"""Key attributes of the daemon's own tables."""
+ROW_KEY, ROW_VIEW = "key", "view"
+"""Key attributes of a rows table."""
+MARKER_EXPIRY = "expires"
+ROW_EXPIRY = "_expires"
+"""The attributes, in epoch seconds, after which DynamoDB removes an item by itself."""
+
+MAX_TABLE_NAME = 255
+_LONGEST_LABEL = 80
+"""Bytes that a generation's label may take: a projection's name of 63, and its number."""
+_PREFIX = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_.-]{{1,{MAX_TABLE_NAME - _LONGEST_LABEL}}}")
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One table as it has to be. `keys`: partition key, and sort key where there is one; all keys are strings."""
+
+    name: str
+    keys: tuple[str, ...]
+    expiry: str | None = None
+    indexes: tuple[Index, ...] = ()
+
+    def create_request(self) -> dict[str, Any]:
+        """Return the `CreateTable` request: on-demand billing, every secondary index projecting all attributes."""
+        attributes = dict.fromkeys(self.keys)
+        request: dict[str, Any] = {
+            "TableName": self.name,
+            "BillingMode": "PAY_PER_REQUEST",
+            "KeySchema": _key_schema(self.keys),
+        }
+        if self.indexes:
+            request["GlobalSecondaryIndexes"] = [index_request(index) for index in self.indexes]
+            for index in self.indexes:
+                attributes.update(dict.fromkeys(_index_keys(index)))
+        request["AttributeDefinitions"] = [{"AttributeName": name, "AttributeType": "S"} for name in attributes]
+        return request
+
+    def expiry_request(self) -> dict[str, Any] | None:
+        """Return the `UpdateTimeToLive` request, None for a table whose items never expire."""
+        if self.expiry is None:
+            return None
+        return {
+            "TableName": self.name,
+            "TimeToLiveSpecification": {"Enabled": True, "AttributeName": self.expiry},
+        }
+
+
+def index_request(index: Index) -> dict[str, Any]:
+    """Return one secondary index as `CreateTable` takes it."""
+    return {
+        "IndexName": index.name,
+        "KeySchema": _key_schema(_index_keys(index)),
+        "Projection": {"ProjectionType": "ALL"},
+    }
+
+
+def _index_keys(index: Index) -> tuple[str, ...]:
+    return (index.hash,) if index.range is None else (index.hash, index.range)
+
+
+def _key_schema(keys: Sequence[str]) -> list[dict[str, str]]:
+    kinds = ("HASH", "RANGE")
+    return [{"AttributeName": name, "KeyType": kind} for name, kind in zip(keys, kinds, strict=False)]
+
+
+class Tables:
+    """The names of all tables under one prefix."""
+
+    __slots__ = ("effects", "markers", "prefix", "state")
+
+    def __init__(self, prefix: str) -> None:
+        """Derive every name from the prefix. Raises SettingsProblem for one that no table can carry."""
+        if not _PREFIX.fullmatch(prefix):
+            raise SettingsProblem(
+                f"prefix {prefix!r:.300} cannot begin a table's name; use 2 to {MAX_TABLE_NAME - _LONGEST_LABEL + 1} "
+                "of a-z, A-Z, 0-9, '_', '-' and '.', a letter or digit first"
+            )
+        self.prefix = prefix
+        self.state = f"{prefix}-state"
+        self.markers = f"{prefix}-markers"
+        self.effects = f"{prefix}-effects"
+
+    def rows(self, generation: Generation) -> str:
+        """Return the name of a generation's rows table."""
+        return f"{self.prefix}-{generation.label}"
+
+    def own(self) -> tuple[Table, ...]:
+        """Return the daemon's own tables."""
+        return (
+            Table(self.state, (PARTITION, SORT)),
+            Table(self.markers, (PARTITION,), MARKER_EXPIRY),
+            Table(self.effects, (PARTITION, SORT)),
+        )
+
+    def of_generation(self, generation: Generation, indexes: Sequence[Index] = ()) -> Table:
+        """Return the rows table of one generation."""
+        return Table(self.rows(generation), (ROW_KEY, ROW_VIEW), ROW_EXPIRY, tuple(indexes))
+
+    def kind(self, table: str) -> str:
+        """Return what a table of this prefix holds: `state`, `markers`, `effects` or `rows`."""
+        return _KINDS.get(table[len(self.prefix) :], "rows")
+
+
+_KINDS = {"-state": "state", "-markers": "markers", "-effects": "effects"}
