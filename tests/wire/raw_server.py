@@ -142,6 +142,12 @@ async def never(request: Request, _: asyncio.StreamWriter) -> None:
     await request.reader.read()
 
 
+async def turning(condition: Callable[[], bool]) -> None:
+    """Let the loop turn until something is so that nothing tells of."""
+    for _ in iter(condition, True):
+        await asyncio.sleep(0)
+
+
 def fixed_keys(token: str | None = None) -> Credentials:
     """Credentials of a session that was given its keys."""
     return Credentials(aws_session(keys=("AKIDEXAMPLE", "wJalrXUtnFEMI", token)))

@@ -1,5 +1,4 @@
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -7,7 +6,7 @@ import pytest
 from daemon.wire.aws_access import AwsAccess, Pools, PoolSizes, aws_session
 from daemon.wire.aws_http import AwsJsonClient, HttpLimits
 from daemon.wire.aws_json import DYNAMODB, Failure, NotSent, Silence, Success
-from tests.wire.raw_server import REGION, SECONDS, RawServer, Request, calling, http, never, saying, serving
+from tests.wire.raw_server import REGION, SECONDS, RawServer, Request, calling, http, never, saying, serving, turning
 
 pytestmark = pytest.mark.anyio
 BODY = b'{"TransactItems":[]}'
@@ -29,12 +28,6 @@ async def cancelled(task: asyncio.Task[Any]) -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Let the loop turn until the client has noticed what the server did."""
-    for _ in iter(condition, True):
-        await asyncio.sleep(0)
 
 
 def idle(client: AwsJsonClient) -> list[Any]:
@@ -88,7 +81,7 @@ async def test_a_connection_closed_while_idle_is_replaced_unseen():
         for number in (1, 2):
             assert await client.call("TransactWriteItems", BODY, SECONDS) == Success({}, 2)
             await server.until(lambda it: it.open == 0)
-            await until(lambda: all(not kept.is_connected() for kept in idle(client)))
+            await turning(lambda: all(not kept.is_connected() for kept in idle(client)))
             assert server.accepted == number
 
 
@@ -120,7 +113,7 @@ async def test_an_answer_that_nobody_asked_for_is_nobodys():
     async with serving(reply) as server, calling(server.url) as client:
         assert await client.call("TransactWriteItems", b"1", SECONDS) == Success("to 1", 6)
         writers[0].write(http(b'"late"'))
-        await until(lambda: idle(client)[0].should_close)
+        await turning(lambda: idle(client)[0].should_close)
         answer = await client.call("TransactWriteItems", b"2", SECONDS)
         assert isinstance(answer, NotSent)
         assert [request.body for request in server.requests] == [b"1"]
@@ -187,7 +180,7 @@ async def test_a_cancelled_wait_for_a_connection_passes_its_turn():
 async def test_no_free_connection_in_time_is_not_sent():
     """While every connection is in use, a call is NotSent at the connect part of its deadline, or at its deadline."""
     release = asyncio.Event()
-    limits = HttpLimits(connections=1, connect_seconds=0.05)
+    limits = HttpLimits(connections=1, connect_seconds=0.5)
     async with serving(held_back(release)) as server, calling(server.url, limits) as client:
         first = started(client)
         await server.until(lambda it: len(it.requests) == 1)
