@@ -157,8 +157,8 @@ class Table:
                 if value[kind] == "":
                     what = "string" if kind == "S" else "binary"
                     raise invalid(
-                        f"{_EMPTY}A value specified for a secondary index key is not supported. The AttributeValue for a "
-                        f"key attribute cannot contain an empty {what} value. "
+                        f"{_EMPTY}A value specified for a secondary index key is not supported. The AttributeValue for "
+                        f"a key attribute cannot contain an empty {what} value. "
                         f"IndexName: {index.name}, IndexKey: {name}"
                     )
 
