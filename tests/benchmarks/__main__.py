@@ -18,8 +18,9 @@ from tests.benchmarks.end_to_end import end_to_end
 from tests.benchmarks.figures import QUICK, ROOT, Figure, Sizes, document, save, show
 from tests.benchmarks.folding import folding
 from tests.benchmarks.shards import many_shards
+from tests.benchmarks.wire import wire
 
-_PARTS = {"decoding": decoding, "folding": folding, "end-to-end": end_to_end, "shards": many_shards}
+_PARTS = {"decoding": decoding, "folding": folding, "end-to-end": end_to_end, "shards": many_shards, "wire": wire}
 
 
 def measure(sizes: Sizes, parts: Iterable[str], *, full: bool, out: Path) -> None:

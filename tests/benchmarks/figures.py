@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("anyio", "orjson", "pydantic")
+PACKAGES = ("aioboto3", "aiohttp", "anyio", "botocore", "orjson", "pydantic", "uvloop")
 MICRO = 1e6
 _HOLDS = {"<=": operator.le, ">=": operator.ge}
 
@@ -46,11 +46,15 @@ class Sizes:
     shards: int = 256
     shard_events: int = 128_000
     window_ids: int = 200_000
+    wire_calls: int = 20
+    """In one round, of which each takes about 0.2 s."""
+    wire_rounds: int = 12
 
 
-QUICK = Sizes(rounds=20, log_lines=30_000, fold_rounds=2, shard_events=51_200)
+QUICK = Sizes(rounds=20, log_lines=30_000, fold_rounds=2, shard_events=51_200, wire_rounds=4)
 TINY = Sizes(
-    decode_lines=20, fold_keys=2, rounds=1, log_lines=300, fold_rounds=1, shards=3, shard_events=60, window_ids=500
+    decode_lines=20, fold_keys=2, rounds=1, log_lines=300, fold_rounds=1, shards=3, shard_events=60, window_ids=500,
+    wire_calls=1, wire_rounds=1,
 )  # fmt: skip
 
 

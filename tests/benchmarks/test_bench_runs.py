@@ -46,6 +46,8 @@ def test_every_figure_has_its_shape_and_is_compared_with_its_goal(written: dict[
         "value <= 200",
         "value <= 128",
         "ratio <= 1.3",
+        "ratio <= 0.1",
+        "ratio <= 0.2",
     ]
 
 

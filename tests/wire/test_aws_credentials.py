@@ -26,7 +26,7 @@ class FakeSession:
 
     def __init__(self, found: SessionCredentials | Exception | None) -> None:
         self.found = found
-        self.asked = 0
+        self.asked: int = 0
 
     async def get_credentials(self) -> SessionCredentials | None:
         self.asked += 1
