@@ -49,6 +49,8 @@ _SHORT_ID = 256
 """Bytes of an event id that stand in a sort key as they are."""
 _MARKER_ID = 1024
 """Bytes of an event id that stand in a marker's key as they are."""
+SAFE_ID = _MARKER_ID // 4
+"""Characters of an id that are surely not too long for that."""
 _DIGITS = 12
 
 
@@ -65,7 +67,7 @@ def scope_key(scope: Scope) -> str:
 
 def marker_key(label_slash: str, event_id: str) -> str:
     """Return a marker's key: generation label, slash, id; an id too long for a key stands as its digest."""
-    if len(event_id) * 4 <= _MARKER_ID and event_id[:1] != "/":
+    if len(event_id) <= SAFE_ID and event_id[:1] != "/":
         return label_slash + event_id
     return label_slash + _key_text(event_id, _MARKER_ID)
 

@@ -1,9 +1,14 @@
 """A commit as one `TransactWriteItems` body.
 
-This is the hot path: what is constant is made once, and items are joined as bytes.
+This is the hot path: it is written by filling templates, not by building items.
 
 Owns the form of rows and markers, every condition of a commit, and the order of its actions. Must not know clients, or
 what an answer means.
+
+Theory of operation. Rows of one shape (names and kinds of their attributes) differ in their values only, so each shape
+has a template of JSON text, and all templates of a commit are filled in one formatting of bytes. The values come from
+one JSON dump of them all, cut at its commas; where a string holds a comma, which the count of commas tells, each value
+is dumped by itself. Rows that hold lists, maps or bytes are dumped as items, and go in whole.
 
 Invariants: the same commit and attempt always give the same bytes; action 0 is the checkpoint, then come markers, rows,
 checks, segment, effects, dead letters, parked events, which is what outcomes count on; every write of a row raises `_v`
@@ -13,15 +18,19 @@ and sets `_src`; a condition compares both; `add` carries no condition.
 from binascii import b2a_base64
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from hashlib import blake2b
+from struct import unpack
 from typing import Any
 
 import orjson
 
 from daemon.core.commit import Commit, MarkerWrite
-from daemon.core.identity import Generation, RowKey, Scope
-from daemon.core.rows import ABSENT, Expectation, RowCheck, RowWrite, WriteKind
+from daemon.core.identity import Scope
+from daemon.core.rows import ABSENT, Expectation, RowWrite, WriteKind
+from daemon.core.window import SegmentWrite
 from daemon.stores.dynamodb.items import (
+    SAFE_ID,
     checkpoint_item,
     dead_letter_item,
     effect_item,
@@ -44,17 +53,32 @@ _type_of: Callable[[object], type] = type
 
 _HEAD = b'{"TransactItems":['
 _TAIL = b'],"ReturnConsumedCapacity":"TOTAL","ClientRequestToken":"%b"}'
-_KEEPS_OLD = b'"ReturnValuesOnConditionCheckFailure":"ALL_OLD"'
+_KEEPS_OLD = '"ReturnValuesOnConditionCheckFailure":"ALL_OLD"'
 _FENCE = (
-    b',"ConditionExpression":"epoch=:e AND commit_seq=:n",'
-    b'"ExpressionAttributeValues":{":e":{"N":"%d"},":n":{"N":"%d"}},' + _KEEPS_OLD + b"}}"
-)
-_MARKER_TAIL = b'"},"expires":{"N":"%d"}},"ConditionExpression":"attribute_not_exists(pk)",' + _KEEPS_OLD + b"}}"
-_IF_ABSENT = b',"ConditionExpression":"attribute_not_exists(#k)","ExpressionAttributeNames":{"#k":"key"}}}'
+    ',"ConditionExpression":"epoch=:e AND commit_seq=:n",'
+    '"ExpressionAttributeValues":{":e":{"N":"%d"},":n":{"N":"%d"}},' + _KEEPS_OLD + "}}"
+).encode()
+# In templates, a string's value brings its quotes along, a number's does not.
+_KEY = '"Key":{"key":{"S":%b},"view":{"S":%b}}'
+_IF_ABSENT = ',"ConditionExpression":"attribute_not_exists(#k)","ExpressionAttributeNames":{"#k":"key"}}}'
 _IF_STANDS = (
-    b',"ConditionExpression":"#v=:v AND #s=:s","ExpressionAttributeNames":{"#v":"_v","#s":"_src"},'
-    b'"ExpressionAttributeValues":{":v":{"N":"%d"},":s":{"S":%b}}}}'
+    ',"ConditionExpression":"#v=:v AND #s=:s","ExpressionAttributeNames":{"#v":"_v","#s":"_src"},'
+    '"ExpressionAttributeValues":{":v":{"N":"%b"},":s":{"S":%b}}}}'
 )
+_VALUE = {
+    str: '{"S":%b}',
+    int: '{"N":"%b"}',
+    Decimal: '{"N":%b}',  # dumped as a string
+    bool: '{"BOOL":%b}',
+    type(None): '{"NULL":true%.0b}',  # takes its value and shows none of it
+}
+"""Kinds of values that a template takes."""
+_SHAPES = 4096
+"""Templates kept at most."""
+_DIGEST_BYTES = 16
+_CUT_DIGESTS = "22s2x"
+"""Of a digest, padded by two bytes to a multiple of three, 22 of the 24 characters of base64 are its own."""
+_PADDING = b"\0\0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,18 +98,17 @@ class Shape:
 
 
 class Requests:
-    """Builds the requests of one prefix. Keeps what is constant about scopes and generations."""
+    """Builds the requests of one prefix. Keeps what is constant about scopes and shapes."""
 
     def __init__(self, tables: Tables) -> None:
         """Prepare what every request has in common."""
         self._tables = tables
-        self._checkpoint_head = b'{"Put":{"TableName":%b,"Item":' % _dumps(tables.state)
-        self._marker_head = b'{"Put":{"TableName":%b,"Item":{"pk":{"S":' % _dumps(tables.markers)
-        self._state = b'"TableName":%b' % _dumps(tables.state)
-        self._effects = b'"TableName":%b' % _dumps(tables.effects)
-        self._rows: dict[Generation, bytes] = {}
+        self._state = f'"TableName":"{tables.state}"'
+        self._effects = f'"TableName":"{tables.effects}"'
+        self._put_state = f'{{"Put":{{{self._state},"Item":'.encode()
+        self._marker = f'{{"Put":{{"TableName":"{tables.markers}","Item":{{"pk":{{"S":"'
         self._scopes: dict[Scope, str] = {}
-        self._additions: dict[tuple[tuple[str, ...], bool], bytes] = {}
+        self._templates: dict[Any, bytes] = {}
 
     def actions(self, commit: Commit) -> bytes:
         """Return a commit's request up to its token.
@@ -100,13 +123,9 @@ class Requests:
         if commit.markers:
             parts.append(self._markers(scope.of.label + "/", commit.markers, commit.markers_expire_at))
         if commit.rows or commit.checks:
-            table = self._rows.get(scope.of)
-            if table is None:
-                table = self._rows[scope.of] = b'{"TableName":%b,' % _dumps(self._tables.rows(scope.of))
-            parts.extend([self._row(table, write) for write in commit.rows])
-            parts.extend([_check(table, check) for check in commit.checks])
+            parts.append(self._rows(self._tables.rows(scope.of), commit))
         if commit.segment is not None:
-            parts.append(self._segment(pk, commit))
+            parts.append(self._segment(pk, commit, commit.segment))
         if commit.effects or commit.dead_letters or commit.parked:
             parts.extend(self._seldom(pk, commit))
         return _HEAD + b",".join(parts)
@@ -130,60 +149,81 @@ class Requests:
         item = checkpoint_item(pk, commit.checkpoint)
         if commit.parked:
             item[LAST_PARKED] = typed([parked_item(pk, event)["sk"]["S"] for event in commit.parked])
-        return self._checkpoint_head + _dumps(item) + _FENCE % commit.fence
+        return self._put_state + _dumps(item) + _FENCE % commit.fence
 
     def _markers(self, label: str, markers: Sequence[MarkerWrite], expires: int) -> bytes:
-        tail = _MARKER_TAIL % expires
-        middle = b'},"digest":{"B":"'
-        between = tail + b"," + self._marker_head
-        # The keys in one dump, cut where one string ends and the next begins: no string holds that, quotes are escaped.
-        keys = _dumps([marker_key(label, event_id) for event_id, _ in markers])[2:-2].split(b'","')
-        return (
-            self._marker_head
-            + between.join(
-                [
-                    b'"%b"%b%b' % (key, middle, b2a_base64(digest, newline=False))
-                    for key, (_, digest) in zip(keys, markers, strict=True)
-                ]
-            )
-            + tail
+        count = len(markers)
+        ids = [event_id for event_id, _ in markers]
+        dump = _dumps(ids)
+        if (len(dump) > SAFE_ID and max(map(len, ids)) > SAFE_ID) or b'"/' in dump:
+            dump = _dumps([marker_key("", event_id) for event_id in ids])
+        text = b2a_base64(_PADDING.join([digest for _, digest in markers]) + _PADDING, newline=False)
+        values: list[Any] = [None] * (2 * count)
+        values[::2] = dump[2:-2].split(b'","')  # no string holds that: its own quotes are escaped
+        values[1::2] = unpack(_CUT_DIGESTS * count, text)
+        template = (
+            f'{self._marker}{label}%b"}},"digest":{{"B":"%b=="}},"expires":{{"N":"{expires}"}}}},'
+            f'"ConditionExpression":"attribute_not_exists(pk)",{_KEEPS_OLD}}}}}'
         )
+        return b",".join([template.encode()] * count) % tuple(values)
 
-    def _row(self, table: bytes, write: RowWrite) -> bytes:
-        if write.kind is WriteKind.PUT:
-            expect = write.expect or ABSENT
-            return b'{"Put":' + table + b'"Item":' + _dumps(row_item(write, expect.version + 1)) + _condition(expect)
-        if write.kind is WriteKind.ADD:
-            return self._addition(table, write)
-        expect = write.expect or ABSENT
-        kind = b'{"ConditionCheck":' if expect == ABSENT else b'{"Delete":'
-        return kind + table + _key(write.key) + _condition(expect)
+    def _rows(self, table: str, commit: Commit) -> bytes:
+        templates: list[bytes] = []
+        values: list[Any] = []
+        held = self._templates
+        for write in commit.rows:
+            view, key = write.key
+            kind, attributes, expect = write.kind, write.attributes, write.expect or ABSENT
+            if kind is _PUT and attributes is not None and not write.sequences:
+                version = expect.version
+                shape = (
+                    table, tuple(attributes), tuple(map(_type_of, attributes.values())), not version,
+                    write.expires_at is None,
+                )  # fmt: skip
+                template = held.get(shape)
+                if template is None:
+                    template = self._keep(shape, _put_template(*shape))
+                if template:
+                    templates.append(template)
+                    values += (key, view, version + 1, write.source)
+                    values += attributes.values()
+                    if write.expires_at is not None:
+                        values.append(write.expires_at)
+                    if version:
+                        values += expect
+                    continue
+            if kind is _ADD:
+                amounts = attributes or {}
+                shape = (
+                    table, tuple(amounts), tuple(map(_type_of, amounts.values())), write.expires_at is None
+                )  # fmt: skip
+                template = held.get(shape)
+                if template is None:
+                    template = self._keep(shape, _addition_template(*shape))
+                templates.append(template)
+                values += (key, view, write.source)
+                values += amounts.values()
+                if write.expires_at is not None:
+                    values.append(write.expires_at)
+                continue
+            templates.append(_lone_write(table, write).replace(b"%", b"%%"))
+        for check in commit.checks:
+            templates.append(_guarded(table, "ConditionCheck", check.expect))
+            view, key = check.key
+            values += (key, view)
+            if check.expect.version:
+                values += check.expect
+        return _filled(templates, values)
 
-    def _addition(self, table: bytes, write: RowWrite) -> bytes:
-        amounts = write.attributes or {}
-        names = tuple(amounts)
-        shape = (names, write.expires_at is None)
-        expression = self._additions.get(shape)
-        if expression is None:
-            if len(self._additions) > _SHAPES:
-                self._additions.clear()
-            expression = self._additions[shape] = _addition_expression(*shape)
-        values = b"".join(
-            [b',":%d":{"N":"%b"}' % (index, str(amount).encode()) for index, amount in enumerate(amounts.values())]
-        )
-        if write.expires_at is not None:
-            values += b',":e":{"N":"%d"}' % write.expires_at
-        return (
-            b'{"Update":' + table + _key(write.key) + expression
-            + b'"ExpressionAttributeValues":{":o":{"N":"1"},":s":{"S":%b}%b}}}' % (_dumps(write.source), values)
-        )  # fmt: skip
+    def _keep(self, shape: Any, template: bytes) -> bytes:
+        if len(self._templates) >= _SHAPES:
+            self._templates.clear()
+        self._templates[shape] = template
+        return template
 
-    def _segment(self, pk: str, commit: Commit) -> bytes:
-        segment = commit.segment
-        if segment is None:  # pragma: no cover - asked only when there is one
-            return b""
+    def _segment(self, pk: str, commit: Commit, segment: SegmentWrite) -> bytes:
         item = segment_item(pk, segment.number, segment.entries, commit.checkpoint.commit_seq, segment.drop_below)
-        return self._checkpoint_head + _dumps(item) + b"}}"
+        return self._put_state + _dumps(item) + b"}}"
 
     def _seldom(self, pk: str, commit: Commit) -> Iterable[bytes]:
         sequence = commit.checkpoint.commit_seq
@@ -195,34 +235,89 @@ class Requests:
             yield _update(self._state, keep_first(parked_item(pk, event)))
 
 
-_SHAPES = 4096
-"""Shapes of additions kept at most."""
+_PUT, _ADD = WriteKind.PUT, WriteKind.ADD
 
 
-def _update(table: bytes, update: dict[str, Any]) -> bytes:
-    return b'{"Update":{' + table + b"," + _dumps(update)[1:] + b"}"
+# ----------------------------------------------------------------------------------------------------- templates
 
 
-def _key(key: RowKey) -> bytes:
-    return b'"Key":{"key":{"S":%b},"view":{"S":%b}}' % (_dumps(key.key), _dumps(key.view))
+def _filled(templates: Sequence[bytes], values: list[Any]) -> bytes:
+    """Return the templates, joined by commas, with the values in their places."""
+    try:
+        pieces = _dumps(values, str)[1:-1].split(b",")
+    except TypeError:  # an integer beyond 64 bits, which matters to nobody here, or a lone surrogate, met again below
+        pieces = []
+    if len(pieces) != len(values):
+        pieces = [b"%d" % value if type(value) is int else _dumps(value, str) for value in values]
+    return b",".join(templates) % tuple(pieces)
 
 
-def _condition(expect: Expectation) -> bytes:
-    version, source = expect
-    return _IF_STANDS % (version, _dumps(source)) if version else _IF_ABSENT
+def _text(value: object) -> str:
+    """Return JSON text that may stand in a template."""
+    return _dumps(value).decode().replace("%", "%%")
 
 
-def _check(table: bytes, check: RowCheck) -> bytes:
-    return b'{"ConditionCheck":' + table + _key(check.key) + _condition(check.expect)
+def _put_template(
+    table: str,
+    names: tuple[str, ...],
+    kinds: tuple[type, ...],
+    absent: bool,  # noqa: FBT001 - half of a shape
+    lasting: bool,  # noqa: FBT001 - the other half
+) -> bytes:
+    """Return the template of a whole row: key, view, version, source, attributes, expiry, expectation.
+
+    Empty for a shape that holds lists, maps or bytes.
+    """
+    if not _VALUE.keys() >= set(kinds):
+        return b""
+    attributes = "".join(f",{_text(name)}:{_VALUE[kind]}" for name, kind in zip(names, kinds, strict=True))
+    expires = "" if lasting else f',"{EXPIRES}":{{"N":"%b"}}'
+    return (
+        f'{{"Put":{{"TableName":"{table}","Item":{{"key":{{"S":%b}},"view":{{"S":%b}},"{VERSION}":{{"N":"%b"}},'
+        f'"{SOURCE}":{{"S":%b}}{attributes}{expires}}}{_IF_ABSENT if absent else _IF_STANDS}'
+    ).encode()
 
 
-def _addition_expression(names: tuple[str, ...], lasting: bool) -> bytes:  # noqa: FBT001 - half of a cache's key
-    expiry = " REMOVE #g,#e" if lasting else ",#e=:e REMOVE #g"
-    sums = "".join(f",#{index} :{index}" for index in range(len(names)))
+def _addition_template(table: str, names: tuple[str, ...], kinds: tuple[type, ...], lasting: bool) -> bytes:  # noqa: FBT001 - of a shape
+    """Return the template of an addition: key, view, source, amounts, expiry."""
     known = {"#s": SOURCE, "#g": GONE, "#e": EXPIRES, "#v": VERSION}
     known.update({f"#{index}": name for index, name in enumerate(names)})
-    expression = f"SET #s=:s{expiry} ADD #v :o{sums}"
-    return b',"UpdateExpression":%b,"ExpressionAttributeNames":%b,' % (_dumps(expression), _dumps(known))
+    expiry = " REMOVE #g,#e" if lasting else ",#e=:e REMOVE #g"
+    sums = "".join(f",#{index} :{index}" for index in range(len(names)))
+    amounts = "".join(f',":{index}":{_VALUE[kind]}' for index, kind in enumerate(kinds))
+    expires = "" if lasting else ',":e":{"N":"%b"}'
+    return (
+        f'{{"Update":{{"TableName":"{table}",{_KEY},"UpdateExpression":"SET #s=:s{expiry} ADD #v :o{sums}",'
+        f'"ExpressionAttributeNames":{_text(known)},'
+        f'"ExpressionAttributeValues":{{":o":{{"N":"1"}},":s":{{"S":%b}}{amounts}{expires}}}}}}}'
+    ).encode()
+
+
+def _guarded(table: str, operation: str, expect: Expectation) -> bytes:
+    """Return the template of a check or delete: key, view, expectation."""
+    condition = _IF_STANDS if expect.version else _IF_ABSENT
+    return f'{{"{operation}":{{"TableName":"{table}",{_KEY}{condition}'.encode()
+
+
+def _lone_write(table: str, write: RowWrite) -> bytes:
+    """Return one write that no template holds: a row with nested values or a version vector, a tombstone, a delete."""
+    view, key = write.key
+    expect = write.expect or ABSENT
+    values: list[Any] = []
+    if write.kind is WriteKind.DELETE:
+        template = _guarded(table, "Delete" if expect.version else "ConditionCheck", expect)
+        values += (key, view)
+    else:
+        condition = _IF_STANDS if expect.version else _IF_ABSENT
+        item = _text(row_item(write, expect.version + 1))
+        template = f'{{"Put":{{"TableName":"{table}","Item":{item}{condition}'.encode()
+    if expect.version:
+        values += expect
+    return _filled([template], values)
+
+
+def _update(table: str, update: dict[str, Any]) -> bytes:
+    return f'{{"Update":{{{table},'.encode() + _dumps(update)[1:] + b"}"
 
 
 def row_item(write: RowWrite, version: int) -> dict[str, Typed]:
@@ -231,21 +326,14 @@ def row_item(write: RowWrite, version: int) -> dict[str, Typed]:
     item: dict[str, Typed] = {
         "key": {"S": key},
         "view": {"S": view},
-        "_v": {"N": str(version)},
-        "_src": {"S": write.source},
+        VERSION: {"N": str(version)},
+        SOURCE: {"S": write.source},
     }
-    attributes = write.attributes
-    if attributes is None:
+    if write.attributes is None:
         item[GONE] = {"BOOL": True}
     else:
-        for name, value in attributes.items():
-            kind = _type_of(value)
-            if kind is str:
-                item[name] = {"S": value}
-            elif kind is int:
-                item[name] = {"N": str(value)}
-            else:
-                item[name] = typed(value)
+        for name, value in write.attributes.items():
+            item[name] = typed(value)
     if write.sequences:
         item[SEQUENCES] = typed(write.sequences)
     if write.expires_at is not None:
