@@ -126,7 +126,8 @@ class Incarnation:
         initial = Checkpoint(code_digest=self.spec.code_digest)
         if before is None:
             source = self.runtime.sources[self.scope.source]
-            origin = await source.locate(self.scope.shard, self.runtime.starts.get(self.scope.source, "earliest"))
+            start = self.runtime.start_of(self.scope)
+            origin = start if isinstance(start, tuple) else await source.locate(self.scope.shard, start)
             initial = replace(initial, position=origin, origin=origin)
         self._renewed_at = clock.monotonic()
         checkpoint = await store.take(self.scope, owner_name(self.runtime.replica, clock.unique()), initial)
@@ -184,11 +185,12 @@ class Incarnation:
         return await self._finish(ended, folder.checkpoint)
 
     async def _read(self, reader: Reader, batcher: Batcher, checkpoint: Checkpoint) -> None:
-        """Fill the batcher; wait while two batches wait already."""
+        """Fill the batcher; wait while two batches wait already, by count or by bytes."""
         through, told_end = checkpoint.position, checkpoint.caught_up
         max_events, max_bytes = batcher.policy.max_events, self.runtime.policy.read_chunk_bytes
+        most = 2 * batcher.policy.max_bytes
         while True:
-            while len(batcher) >= 2 * max_events:
+            while len(batcher) >= 2 * max_events or batcher.size >= most:
                 await self._room.wait()
             chunk = await reader.read(max_events, max_bytes)
             self._source_at_end = chunk.at_end

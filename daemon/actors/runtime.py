@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from daemon.core.batcher import BatchPolicy
 from daemon.core.circuit import CircuitPolicy
-from daemon.core.identity import Generation
+from daemon.core.identity import Generation, Scope, ShardId
+from daemon.core.positions import Position
 from daemon.core.projection import ProjectionSpec
 from daemon.core.recovery import RetryPolicy
 from daemon.ports.clock import Clock
@@ -43,7 +45,8 @@ class EnginePolicy:
 class Runtime:
     """The world as an actor sees it.
 
-    `specs` maps each generation that runs here to its code; `starts` sources to their start. `replica` names this
+    `specs` maps each generation that runs here to its code. Where a shard without a checkpoint begins: `origins` say it
+    for a projection's shard, else `own_starts` for the projection, else `starts` for the source. `replica` names this
     process among its peers.
     """
 
@@ -53,5 +56,14 @@ class Runtime:
     clock: Clock
     observer: Observer
     policy: EnginePolicy
-    starts: Mapping[str, str] = field(default_factory=dict[str, str])
+    starts: Mapping[str, datetime | str] = field(default_factory=dict[str, datetime | str])
+    own_starts: Mapping[str, datetime | str] = field(default_factory=dict[str, datetime | str])
+    origins: Mapping[tuple[str, ShardId], Position] = field(default_factory=dict[tuple[str, ShardId], Position])
     replica: str = "solo"
+
+    def start_of(self, scope: Scope) -> datetime | str | Position:
+        """Return where a scope without a checkpoint begins: a start to locate, or the position itself."""
+        origin = self.origins.get((scope.projection, scope.shard_id))
+        if origin is not None:
+            return origin
+        return self.own_starts.get(scope.projection, self.starts.get(scope.source, "earliest"))

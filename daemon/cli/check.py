@@ -85,7 +85,7 @@ def _document(spec: ProjectionSpec, guarantee: Guarantee, loaded: Loaded) -> dic
 def _pairs(spec: ProjectionSpec, guarantee: Guarantee, loaded: Loaded) -> Iterator[tuple[str, str]]:
     sources = loaded.settings.settings.sources
     for name in spec.sources:
-        yield "follows", f"{name}: {', '.join(sources[name].paths)} (from {sources[name].start})"
+        yield "follows", f"{name}: {sources[name].log} (from {sources[name].start})"
     yield "handles", ", ".join(sorted(spec.handlers))
     if spec.upcasters:
         yield "upcasts", ", ".join(sorted(spec.upcasters))

@@ -40,6 +40,12 @@ class Chunk:
 class _Waiting:
     chunk: Chunk
     start: int = field(default=0)
+    size: int = field(init=False)
+    """Bytes of the records that are left."""
+
+    def __post_init__(self) -> None:
+        """Measure."""
+        self.size = sum([len(record.raw) for record in self.chunk.records])
 
 
 class Batcher:
@@ -50,6 +56,8 @@ class Batcher:
         self.policy = policy
         self._waiting: deque[_Waiting] = deque()
         self._count = 0
+        self.size = 0
+        """Bytes of the records that wait."""
 
     def __len__(self) -> int:
         """Count the records that wait."""
@@ -63,17 +71,20 @@ class Batcher:
         """Append what a reader returned."""
         self._waiting.append(_Waiting(chunk))
         self._count += len(chunk.records)
+        self.size += self._waiting[-1].size
 
     def put_back(self, chunk: Chunk) -> None:
         """Return the rest of a batch to the front."""
         self._waiting.appendleft(_Waiting(chunk))
         self._count += len(chunk.records)
+        self.size += self._waiting[0].size
 
     def due_in(self, now: float) -> float | None:
         """Return the seconds until a batch should be taken (0: now), None when nothing waits."""
         if not self._waiting:
             return None
-        if self._count >= self.policy.max_events or self._waiting[-1].chunk.ends_shard:
+        full = self._count >= self.policy.max_events or self.size >= self.policy.max_bytes
+        if full or self._waiting[-1].chunk.ends_shard:
             return 0.0
         return max(0.0, self._waiting[0].chunk.arrived + self.policy.linger - now)
 
@@ -99,18 +110,20 @@ class Batcher:
             self._count -= count
             room -= count
             if count < size:
-                part.start += count
                 if count:
+                    given = sum([len(record.raw) for record in chunk.records[part.start : part.start + count]])
+                    part.start, part.size, self.size = part.start + count, part.size - given, self.size - given
                     taken.through = taken.records[-1].position
                 break
             taken.through, taken.at_end, taken.ends_shard = chunk.through, chunk.at_end, chunk.ends_shard
+            self.size -= part.size
             self._waiting.popleft()
         return taken
 
     def clear(self) -> None:
         """Forget everything that waits."""
         self._waiting.clear()
-        self._count = 0
+        self._count = self.size = 0
 
 
 def _fit(part: _Waiting, count: int, room_bytes: int, *, forced: bool) -> tuple[int, int]:

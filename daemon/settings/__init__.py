@@ -5,6 +5,7 @@ nor start anything.
 
     models, engine   the sections: each key's name, unit, limits, default and reason
     root, checks     the whole, and the rules between keys
+    kafka, kinds     the sections of Kafka sources; every kind of source
     base, secret     what sections are made of
     shape            the walk over the models that the following share
     environment      PROJECTIOND__ variables
@@ -14,6 +15,8 @@ nor start anything.
 """
 
 from daemon.settings.engine import CircuitSettings, EngineSettings, RetrySettings
+from daemon.settings.kafka import KafkaGroupSettings, KafkaSecuritySettings, KafkaSourceSettings
+from daemon.settings.kinds import SourceSettings
 from daemon.settings.loading import EffectiveValue, LoadedSettings, load_settings
 from daemon.settings.models import (
     CoordinationSettings,
@@ -24,7 +27,6 @@ from daemon.settings.models import (
     LoggingSettings,
     OnError,
     ProjectionSettings,
-    SourceSettings,
     SqliteStoreSettings,
     StoreSettings,
 )
@@ -41,6 +43,9 @@ __all__ = [
     "EngineSettings",
     "FieldMapSettings",
     "FileSourceSettings",
+    "KafkaGroupSettings",
+    "KafkaSecuritySettings",
+    "KafkaSourceSettings",
     "Late",
     "LoadedSettings",
     "LoggingSettings",

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from daemon.settings.engine import EngineSettings
+from daemon.settings.kafka import KafkaSourceSettings
+from daemon.settings.kinds import SourceSettings
 from daemon.settings.models import (
     CoordinationSettings,
     DaemonSettings,
     ProjectionSettings,
-    SourceSettings,
     StoreSettings,
 )
 
@@ -100,14 +101,49 @@ def _sources(sources: Mapping[str, SourceSettings], engine: EngineSettings) -> I
                 f'remove [{table}.fields], or set envelope = "json"',
                 kind,
             )
-        if source.max_line_bytes > engine.batch_max_bytes:
+        if isinstance(source, KafkaSourceSettings):
+            yield from _kafka(table, source)
+        key = "max_record_bytes" if isinstance(source, KafkaSourceSettings) else "max_line_bytes"
+        largest: int = getattr(source, key)
+        if largest > engine.batch_max_bytes:
             yield Clash(
-                f"{table}.max_line_bytes",
-                source.max_line_bytes,
+                f"{table}.{key}",
+                largest,
                 f"at most engine.batch_max_bytes ({engine.batch_max_bytes})",
-                "a line that fits no batch could never be committed: lower the one or raise the other",
+                "a record that fits no batch could never be committed: lower the one or raise the other",
                 (*kind, "engine.batch_max_bytes"),
             )
+
+
+def _kafka(table: str, source: KafkaSourceSettings) -> Iterator[Clash]:
+    security, group = source.security, source.group
+    sasl = security.protocol in {"sasl", "sasl-tls"}
+    for name in ("username", "password"):
+        given = getattr(security, name) is not None
+        if given != sasl:
+            yield Clash(
+                f"{table}.security.{name}",
+                None if sasl else "given",
+                f'{"one" if sasl else "none"}, since the protocol is "{security.protocol}"',
+                "SASL needs user and password, and nothing else takes them",
+                (f"{table}.security.protocol",),
+            )
+    if (security.certificate_file is None) != (security.key_file is None):
+        yield Clash(
+            f"{table}.security.key_file",
+            security.key_file,
+            "both certificate_file and key_file, or neither",
+            "a certificate is of use with its private key only",
+            (f"{table}.security.certificate_file",),
+        )
+    if group.heartbeat_interval_ms * 3 > group.session_timeout_ms:
+        yield Clash(
+            f"{table}.group.heartbeat_interval_ms",
+            group.heartbeat_interval_ms,
+            f"at most a third of {table}.group.session_timeout_ms ({group.session_timeout_ms})",
+            "one lost heartbeat must not cost the membership: lower the one or raise the other",
+            (f"{table}.group.session_timeout_ms",),
+        )
 
 
 def _coordination(coordination: CoordinationSettings) -> Iterator[Clash]:
@@ -179,6 +215,8 @@ def _production(daemon: DaemonSettings, store: StoreSettings, sources: Mapping[s
         return
     paths = [("store.path", store.path, "store.kind")]
     for name, source in sources.items():
+        if isinstance(source, KafkaSourceSettings):
+            continue
         paths += [(f"sources.{name}.paths[{at}]", path, f"sources.{name}.kind") for at, path in enumerate(source.paths)]
     for key, path, kind in paths:
         if not PurePath(path).is_absolute():

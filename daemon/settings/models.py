@@ -7,6 +7,7 @@ Invariants: a number's name ends in its unit (`daemon.settings.shape.UNITS`); ev
 why one would change it.
 """
 
+from datetime import datetime
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
@@ -54,6 +55,31 @@ def _durable_path(path: str) -> str:
             "a database in memory loses its checkpoints at every restart; name a file",
         )
     return path
+
+
+def _start(text: str) -> str:
+    if text in {"earliest", "latest"}:
+        return text
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise refuse('"earliest", "latest" or a time', "write a time with its offset, such as 2026-03-01T00:00:00Z")
+    return text
+
+
+Start = Annotated[str, AfterValidator(_start)]
+"""Where a log is begun: `earliest`, `latest`, or a time with its offset."""
+
+Place = Annotated[
+    str,
+    matching(
+        r"[^/=\x00-\x1f\x7f]+/[^=\x00-\x1f\x7f]+=(start|\d+(\.\d+)*)",
+        "a shard and a position in it, as SOURCE/SHARD=POSITION",
+        'write it as "orders/orders-0=4711"',
+    ),
+]
 
 
 class DaemonSettings(Section):
@@ -185,10 +211,10 @@ class FileSourceSettings(Section):
         description='The field map of `envelope = "json"`.',
     )
 
-
-SOURCE_KINDS = Kinds((FileSourceSettings,))
-SourceSettings = FileSourceSettings
-"""Every kind of source: the union grows as SOURCE_KINDS does."""
+    @property
+    def log(self) -> str:
+        """What is followed, for people."""
+        return ", ".join(self.paths)
 
 
 class CoordinationSettings(Section):
@@ -276,3 +302,14 @@ class ProjectionSettings(Section):
         description="Overrides engine.marker_retention_days.",
     )
     late: Late | None = Field(default=None, examples=["apply"], description="Overrides engine.late.")
+    start: Start | None = Field(
+        default=None,
+        examples=["latest"],
+        description="Overrides the start of the sources that it follows, for shards without a checkpoint.",
+    )
+    positions: Annotated[Array[Place], AfterValidator(distinct)] | None = Field(
+        default=None,
+        examples=[["orders/orders-0=4711"]],
+        description="Explicit starts, as SOURCE/SHARD=POSITION: a shard without a checkpoint begins after that "
+        "position (for Kafka, the offset of the last record to leave out).",
+    )

@@ -15,7 +15,7 @@ from typing import cast
 
 from pydantic.fields import FieldInfo
 
-from daemon.settings.base import Section
+from daemon.settings.base import Section, kind_of
 from daemon.settings.root import Settings
 from daemon.settings.shape import Group, Leaf, Named, expected_of, shape_of
 
@@ -43,16 +43,19 @@ def render() -> str:
 
 def _group(group: Group, path: tuple[str, ...], *, active: bool) -> Iterator[str]:
     """Write a table, once for each kind, with the tables inside it after its own keys."""
+    named = path
     for at, model in enumerate(group.models):
+        if at and named[0] in EXAMPLE_NAMES:
+            path = (*named[:-1], f"{named[-1]}-{kind_of(model)}")
         if path:
             yield from ("", "")
             yield from _comment(cleandoc(model.__doc__ or ""))
-            # Only one kind can hold a single table such as [store]; the others are shown commented out.
-            yield from _table(model, path, active=active and (at == 0 or path[0] in EXAMPLE_NAMES))
+            # The first kind stands for the default; the others are shown commented out.
+            yield from _table(model, path, active=active and at == 0)
         for name, field in model.model_fields.items():
             shape = shape_of(field)
             if isinstance(shape, Group):
-                yield from _group(shape, (*path, name), active=active and field.get_default() is not None)
+                yield from _group(shape, (*path, name), active=active and at == 0 and field.get_default() is not None)
             elif isinstance(shape, Named):
                 yield from _group(shape.of, (*path, name, EXAMPLE_NAMES[name]), active=active)
 
@@ -89,6 +92,9 @@ def _toml(value: object) -> str:
             return "true" if value else "false"
         case int():
             return f"{value:_}"
+        case dict():
+            table = cast("dict[str, object]", value).items()
+            return f"{{ {', '.join(f'{name} = {_toml(item)}' for name, item in table)} }}"
         case list() | tuple():
             return f"[{', '.join(_toml(item) for item in cast('list[object]', value))}]"
         case _:

@@ -14,8 +14,8 @@ from pydantic_core import PydanticCustomError
 from daemon.settings.base import Section, Table
 from daemon.settings.checks import clashes
 from daemon.settings.engine import EngineSettings
+from daemon.settings.kinds import SOURCE_KINDS, SourceSettings
 from daemon.settings.models import (
-    SOURCE_KINDS,
     STORE_KINDS,
     CoordinationSettings,
     DaemonSettings,
@@ -23,7 +23,6 @@ from daemon.settings.models import (
     LoggingSettings,
     OnError,
     ProjectionSettings,
-    SourceSettings,
     SqliteStoreSettings,
     StoreSettings,
 )

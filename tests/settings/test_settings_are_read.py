@@ -88,7 +88,7 @@ def test_a_variable_finds_the_name_as_the_file_spells_it(file: Path, name: str):
     """In a NAME, the `_` of a variable stands for `-` or `_`, whichever the file has."""
     file.write_text(f'[sources.{name}]\npaths = ["a"]\n', encoding="utf-8")
     settings = load_settings(file, {"PROJECTIOND__SOURCES__MY_OLD_ORDERS__PATHS": '["b"]'}).settings
-    assert {key: source.paths for key, source in settings.sources.items()} == {name: ("b",)}
+    assert {key: source.log for key, source in settings.sources.items()} == {name: "b"}
 
 
 def test_a_file_written_on_windows_is_read(file: Path):

@@ -11,7 +11,8 @@ import random
 import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
+from typing import Protocol as TypingProtocol
 
 import anyio
 from aiokafka.client import AIOKafkaClient, ConnectionGroup
@@ -26,7 +27,7 @@ _OFFSET_OUT_OF_RANGE = OffsetOutOfRangeError.errno
 _UNKNOWN = UnknownTopicOrPartitionError.errno
 
 
-class Raw(Protocol):
+class Raw(TypingProtocol):
     """A record as aiokafka gives it. `timestamp` in milliseconds since the epoch; a null `value` is a tombstone."""
 
     topic: str
@@ -38,14 +39,18 @@ class Raw(Protocol):
     headers: Sequence[tuple[str, bytes | None]]
 
 
+type Protocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
+type Mechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connection:
     """How brokers are reached. Times in seconds."""
 
     servers: tuple[str, ...]
     client_id: str = "projectiond"
-    protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
-    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] = "PLAIN"
+    protocol: Protocol = "PLAINTEXT"
+    mechanism: Mechanism = "PLAIN"
     username: str | None = None
     password: str | None = field(default=None, repr=False)
     tls: ssl.SSLContext | None = field(default=None, repr=False)

@@ -145,7 +145,7 @@ class DebeziumOutbox:
         kind = _unquoted(headers, self._type, "missing-type")
         raw = record.value or b""
         payload: Any = orjson.loads(raw)
-        if type(payload) is dict and cast("dict[str, Any]", payload).keys() == _CONNECT:
+        if _is_wrapped(payload):
             payload = loads(raw, max_depth=max_depth)["payload"]
             raw = b"" if type(payload) is str else _dumped(payload)
         if type(payload) is str:
@@ -230,6 +230,10 @@ def payload_of(raw: bytes, max_depth: int) -> tuple[Any, bytes]:
         if exact is None or not is_canonical(dump):
             dump = orjson.dumps(data, canonical_number, orjson.OPT_SORT_KEYS)
     return data, blake2b(dump, digest_size=DIGEST_BYTES).digest()
+
+
+def _is_wrapped(payload: Any) -> bool:
+    return type(payload) is dict and cast("dict[str, Any]", payload).keys() == _CONNECT
 
 
 def _dumped(payload: object) -> bytes:
