@@ -1,26 +1,48 @@
-"""DynamoDB servers as tests see them: an address, and stores on tables of their own."""
+"""DynamoDB servers as tests see them: how to reach one, and stores on tables of their own."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
-from uuid import uuid4
+
+import pytest
 
 from daemon.app import SystemClock
-from daemon.demo.services.dynoxide import Dynoxide
 from daemon.ports.clock import Clock
 from daemon.stores.dynamodb import Connections, DynamoDbStore
+from daemon.testing.dynamodb import StrictDynamoDb
 from daemon.wire.aws_access import AwsAccess, aws_session
-from daemon.wire.aws_json import DYNAMODB
+from daemon.wire.aws_json import DYNAMODB, AwsJson
 
-SERVERS = {"dynoxide": Dynoxide}
-"""The servers that the contract suite runs on, by name: each a context manager with an `endpoint`."""
+type Connecting = Callable[[], Awaitable[Connections]]
 
-
-def fresh_prefix() -> str:
-    """A table prefix that no other test has."""
-    return f"t{uuid4().hex[:12]}"
+SERVERS = tuple(os.environ.get("DYNAMODB_SERVERS", "strict dynoxide").split())
+"""The servers that the contract suite runs on: `strict` (in this process), `dynoxide`, `ministack`, or any URL."""
 
 
-def connecting(endpoint_url: str) -> Callable[[], Any]:
+@dataclass(frozen=True, slots=True)
+class LocalPools:
+    """The three clients of a strict server in this process; fault scripts know them by these names."""
+
+    commits: AwsJson
+    reads: AwsJson
+    leases: AwsJson
+
+    async def aclose(self) -> None:
+        for client in (self.commits, self.reads, self.leases):
+            await client.aclose()
+
+
+def inside(server: StrictDynamoDb) -> Connecting:
+    """What a store connects with, to a strict server in this process."""
+
+    async def connect() -> Connections:
+        return LocalPools(server.client("commits"), server.client("reads"), server.client("leases"))
+
+    return connect
+
+
+def over_http(endpoint_url: str) -> Connecting:
     """What a store connects with, to a server that takes any credentials."""
 
     async def connect() -> Connections:
@@ -30,6 +52,15 @@ def connecting(endpoint_url: str) -> Callable[[], Any]:
     return connect
 
 
-def store_on(endpoint_url: str, prefix: str, clock: Clock | None = None, **settings: Any) -> DynamoDbStore:
+def connecting(name: str, request: pytest.FixtureRequest) -> Connecting:
+    """How to reach one of `SERVERS`; it is started if it has to be."""
+    if name == "strict":
+        return inside(StrictDynamoDb())
+    if "://" in name:
+        return over_http(name)
+    return over_http(request.getfixturevalue(name).endpoint)
+
+
+def store_on(connect: Connecting, prefix: str, clock: Clock | None = None, **settings: Any) -> DynamoDbStore:
     """A store on one server's tables of one prefix."""
-    return DynamoDbStore(connecting(endpoint_url), clock or SystemClock(), prefix=prefix, **settings)
+    return DynamoDbStore(connect, clock or SystemClock(), prefix=prefix, **settings)

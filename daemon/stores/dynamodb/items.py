@@ -42,6 +42,8 @@ SEGMENT, DEAD, PARKED, GENERATION, SHARD, REPLICA = (
 AFTER = "$"
 """The character after `#`: what follows a prefix ends before it."""
 
+EVERY = ("\0", "\U0010ffff")
+"""Between these lies every sort key."""
 REPLICAS = "/replicas"
 """The partition of presences; no projection is called so."""
 

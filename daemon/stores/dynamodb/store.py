@@ -30,6 +30,7 @@ from daemon.stores.dynamodb.committing import Committing, Sending
 from daemon.stores.dynamodb.items import (
     AFTER,
     DEAD,
+    EVERY,
     GENERATION,
     PARKED,
     POINTER,
@@ -333,7 +334,7 @@ class DynamoDbStore:
 
     async def effects(self, generation: Generation, limit: int) -> Sequence[Effect]:
         """Return up to `limit` effects that wait to be relayed, in their shards' commit order. Reads them all."""
-        items = await self._open.reads.some(self.tables.effects, generation.label, ("", "\U0010ffff"))
+        items = await self._open.reads.some(self.tables.effects, generation.label, EVERY)
         return [effect for _, effect in nsmallest(limit, map(effect_of, items), key=lambda held: held[0])]
 
     async def expire(self, now_seconds: int) -> int:
