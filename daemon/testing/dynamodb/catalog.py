@@ -1,13 +1,12 @@
-"""Tables as such: create, describe, change, delete; TTL, backups.
+"""Tables as such: create, describe, change, delete.
 
-Owns the control plane's rules and descriptions. Must not know items, except to count and expire them.
+Owns the control plane's rules and descriptions. Must not know items, except to count them.
 
 Invariants: a table is usable from `ready_at` on; what is protected against deletion is never deleted; a description is
 made anew from the settings each time.
 """
 
 import re
-from decimal import Decimal
 from typing import Any, cast
 from zlib import crc32
 
@@ -20,8 +19,6 @@ from daemon.testing.dynamodb.tables import Index, Schema, Table
 _NAME = re.compile(r"[A-Za-z0-9_.-]{3,255}\Z").match
 MAX_GLOBAL_INDEXES = 20
 MAX_LOCAL_INDEXES = 5
-TTL_CHANGE_SECONDS = 3600.0
-TTL_OLDEST_SECONDS = 5 * 365 * 86400
 _TAKEN_AS_THEY_ARE = ("StreamSpecification", "SSESpecification", "TableClass", "OnDemandThroughput")
 _CREATE = {
     "TableName": str,
@@ -204,7 +201,8 @@ def _fill_buckets(database: Database, table: Table) -> None:
     table.writes = Bucket(provisioned[1], database.burst_seconds, monotonic)
 
 
-def _known(database: Database, given: Any) -> Table:
+def known(database: Database, given: Any) -> Table:
+    """Return a table by name or ARN, whatever its state, or refuse."""
     table = database.tables.get(database.name_of(given))
     if table is None:
         shown = no_such_table()
@@ -267,7 +265,7 @@ def _index_description(table: Table, index: Index) -> dict[str, Any]:
 def describe_table(database: Database, body: Any) -> dict[str, Any]:
     """DescribeTable."""
     request = take(body, {"TableName": str})
-    return {"Table": describe(database, _known(database, request.get("TableName")))}
+    return {"Table": describe(database, known(database, request.get("TableName")))}
 
 
 def list_tables(database: Database, body: Any) -> dict[str, Any]:
@@ -283,7 +281,7 @@ def list_tables(database: Database, body: Any) -> dict[str, Any]:
 
 def delete_table(database: Database, body: Any) -> dict[str, Any]:
     """DeleteTable."""
-    table = _known(database, take(body, {"TableName": str}).get("TableName"))
+    table = known(database, take(body, {"TableName": str}).get("TableName"))
     if table.settings["protected"]:
         raise invalid(
             "Resource cannot be deleted as it is currently protected against deletion. "
@@ -296,7 +294,7 @@ def delete_table(database: Database, body: Any) -> dict[str, Any]:
 def update_table(database: Database, body: Any) -> dict[str, Any]:
     """UpdateTable: billing, deletion protection, one index made, changed or deleted."""
     request = take(body, _UPDATE)
-    table = _known(database, request.get("TableName"))
+    table = known(database, request.get("TableName"))
     settings = table.settings
     if "BillingMode" in request or "ProvisionedThroughput" in request:
         kept = "PROVISIONED" if settings["provisioned"] else "PAY_PER_REQUEST"
@@ -332,83 +330,3 @@ def _update_index(table: Table, update: dict[str, Any], request: dict[str, Any])
         del table.indexes[index.name]
     else:
         index.throughput = _units(inner.get("ProvisionedThroughput"))
-
-
-def update_time_to_live(database: Database, body: Any) -> dict[str, Any]:
-    """UpdateTimeToLive: one change an hour."""
-    request = take(body, {"TableName": str, "TimeToLiveSpecification": dict})
-    require(request, "TableName", "TimeToLiveSpecification")
-    table = _known(database, request["TableName"])
-    wanted = take(request["TimeToLiveSpecification"], {"AttributeName": str, "Enabled": bool})
-    require(wanted, "AttributeName", "Enabled")
-    settings, now = table.settings, database.clock.monotonic()
-    if wanted["Enabled"] == (settings["ttl"] is not None):
-        raise invalid(f"TimeToLive is already {'enabled' if wanted['Enabled'] else 'disabled'}")
-    if settings["ttl_changed"] is not None and now - settings["ttl_changed"] < TTL_CHANGE_SECONDS:
-        raise invalid("Time to live has been modified multiple times within a fixed interval")
-    if not wanted["Enabled"] and wanted["AttributeName"] != settings["ttl"]:
-        raise invalid(f"TimeToLive is active on a different AttributeName: current AttributeName is {settings['ttl']}")
-    settings["ttl"] = wanted["AttributeName"] if wanted["Enabled"] else None
-    settings["ttl_changed"] = now
-    return {"TimeToLiveSpecification": wanted}
-
-
-def describe_time_to_live(database: Database, body: Any) -> dict[str, Any]:
-    """DescribeTimeToLive."""
-    table = _known(database, take(body, {"TableName": str}).get("TableName"))
-    name = table.settings["ttl"]
-    shown = {"TimeToLiveStatus": "DISABLED"} if name is None else {"TimeToLiveStatus": "ENABLED", "AttributeName": name}
-    return {"TimeToLiveDescription": shown}
-
-
-def _backups(table: Table) -> dict[str, Any]:
-    status = "ENABLED" if table.settings["backups"] else "DISABLED"
-    return {
-        "ContinuousBackupsDescription": {
-            "ContinuousBackupsStatus": "ENABLED",
-            "PointInTimeRecoveryDescription": {"PointInTimeRecoveryStatus": status},
-        }
-    }
-
-
-def describe_continuous_backups(database: Database, body: Any) -> dict[str, Any]:
-    """DescribeContinuousBackups."""
-    return _backups(_known_for_backups(database, take(body, {"TableName": str}).get("TableName")))
-
-
-def update_continuous_backups(database: Database, body: Any) -> dict[str, Any]:
-    """UpdateContinuousBackups."""
-    request = take(body, {"TableName": str, "PointInTimeRecoverySpecification": dict})
-    require(request, "TableName", "PointInTimeRecoverySpecification")
-    table = _known_for_backups(database, request["TableName"])
-    wanted = take(
-        request["PointInTimeRecoverySpecification"], {"PointInTimeRecoveryEnabled": bool, "RecoveryPeriodInDays": int}
-    )
-    require(wanted, "PointInTimeRecoveryEnabled")
-    table.settings["backups"] = wanted["PointInTimeRecoveryEnabled"]
-    return _backups(table)
-
-
-def _known_for_backups(database: Database, given: Any) -> Table:
-    try:
-        return _known(database, given)
-    except ServiceError:
-        raise ServiceError("TableNotFoundException", f"Table not found: {given}") from None
-
-
-def expire(database: Database, table: Table) -> int:
-    """Remove what TTL may remove now; return how many. The service takes its time: nothing happens by itself here."""
-    name = table.settings["ttl"]
-    if name is None:
-        return 0
-    now = database.clock.now().timestamp()
-    gone = [
-        key
-        for key, record in table.records.items()
-        if "N" in (value := record.item.get(name, {}))
-        and Decimal(now - TTL_OLDEST_SECONDS) < Decimal(value["N"]) < Decimal(now)
-        and key not in table.holders
-    ]
-    for key in gone:
-        table.store(key, None, database.clock.monotonic())
-    return len(gone)

@@ -18,7 +18,7 @@ from typing import Any, cast
 
 import orjson
 
-from daemon.testing.dynamodb import batches, catalog, queries, singles
+from daemon.testing.dynamodb import batches, catalog, queries, singles, upkeep
 from daemon.testing.dynamodb.capacity import Spent
 from daemon.testing.dynamodb.database import Database, ServerClock
 from daemon.testing.dynamodb.errors import ServiceError, cancelled, reason, unreadable
@@ -94,18 +94,18 @@ _OPERATIONS: Mapping[str, Callable[[Database, Any], dict[str, Any]]] = {
     "CreateTable": catalog.create_table,
     "DeleteItem": singles.delete_item,
     "DeleteTable": catalog.delete_table,
-    "DescribeContinuousBackups": catalog.describe_continuous_backups,
+    "DescribeContinuousBackups": upkeep.describe_continuous_backups,
     "DescribeTable": catalog.describe_table,
-    "DescribeTimeToLive": catalog.describe_time_to_live,
+    "DescribeTimeToLive": upkeep.describe_time_to_live,
     "GetItem": singles.get_item,
     "ListTables": catalog.list_tables,
     "PutItem": singles.put_item,
     "Query": queries.query,
     "Scan": queries.scan,
-    "UpdateContinuousBackups": catalog.update_continuous_backups,
+    "UpdateContinuousBackups": upkeep.update_continuous_backups,
     "UpdateItem": singles.update_item,
     "UpdateTable": catalog.update_table,
-    "UpdateTimeToLive": catalog.update_time_to_live,
+    "UpdateTimeToLive": upkeep.update_time_to_live,
 }
 
 
@@ -116,7 +116,7 @@ class StrictDynamoDb:
     `hold_seconds`: how long a transaction holds its items between prepare and commit; `gate`, if given, is awaited
     there as well. `latency_seconds`: how long a request travels to the server, drawn anew for each.
     `burst_seconds`: how much unused provisioned throughput a table keeps. `table_seconds`: how long a table takes to
-    become active.
+    become active. `history_seconds`: how long old images are kept for stale reads; 60 with a read lag, else none.
     """
 
     def __init__(  # noqa: PLR0913  # each is one independent property of the service
@@ -130,7 +130,7 @@ class StrictDynamoDb:
         gate: Callable[[], Awaitable[None]] | None = None,
         token_window_seconds: float = WINDOW_SECONDS,
         burst_seconds: float = 300.0,
-        history_seconds: float = 60.0,
+        history_seconds: float | None = None,
         table_seconds: float = 0.0,
     ) -> None:
         """Begin without tables; durations in seconds."""
@@ -144,7 +144,7 @@ class StrictDynamoDb:
             self.clock,
             self.random,
             _drawn(read_lag_seconds),
-            history_seconds=history_seconds,
+            history_seconds=(60.0 if read_lag_seconds else 0.0) if history_seconds is None else history_seconds,
             burst_seconds=burst_seconds,
             table_seconds=table_seconds,
         )
@@ -173,7 +173,7 @@ class StrictDynamoDb:
 
     def expire(self) -> int:
         """Let TTL remove what it may remove; return how many items went."""
-        return sum(catalog.expire(self.database, table) for table in self.database.tables.values())
+        return sum(upkeep.expire(self.database, table) for table in self.database.tables.values())
 
     @property
     def running(self) -> int:
@@ -232,19 +232,17 @@ class StrictDynamoDb:
                 reply = await self._reply(call.operation, raw)
                 self.start(self._again(after_seconds, call.operation, raw))
                 return reply
-            case AnswerWith(code, message, status, applied, fields):
-                if applied:
-                    await self._reply(call.operation, raw)
-                return _refusal(ServiceError(code, message, status=status, **fields))
-            case CancelWith(codes):
-                actions = cast("list[Any]", call.body["TransactItems"]) if call.body else []
-                return _refusal(cancelled([reason(codes.get(index, "None")) for index in range(len(actions))]))
-            case Throttle(_, code):
-                return _refusal(ServiceError(code, "Rate of requests exceeds the allowed throughput."))
             case PartialBatch(keys):
                 return await self._reply(call.operation, raw, batch_keys=keys)
             case StaleRead(lag_seconds):
+                if not self.database.history_seconds:
+                    raise ValueError("A StaleRead needs old images: give the server history_seconds, such as 60.")
                 return await self._reply(call.operation, raw, lag=lag_seconds)
+            case AnswerWith(applied=True):
+                await self._reply(call.operation, raw)
+                return _scripted(action, call)
+            case _:
+                return _scripted(action, call)
 
     async def _again(self, after_seconds: float, operation: str, raw: bytes) -> Delivery:
         await self.clock.sleep(after_seconds)
@@ -288,6 +286,17 @@ def _drawn(seconds: float | Callable[[Random], float]) -> Callable[[Random], flo
     if callable(seconds):
         return seconds
     return lambda _: seconds
+
+
+def _scripted(action: AnswerWith | CancelWith | Throttle, call: Call) -> Reply:
+    match action:
+        case AnswerWith(code, message, status, _, fields):
+            return _refusal(ServiceError(code, message, status=status, **fields))
+        case CancelWith(codes):
+            actions = cast("list[Any]", call.body["TransactItems"]) if call.body else []
+            return _refusal(cancelled([reason(codes.get(index, "None")) for index in range(len(actions))]))
+        case Throttle(_, code):
+            return _refusal(ServiceError(code, "Rate of requests exceeds the allowed throughput."))
 
 
 def _refusal(refused: ServiceError) -> Reply:

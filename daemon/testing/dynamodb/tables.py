@@ -95,16 +95,19 @@ class Table:
     def key_of_item(self, item: Item) -> Key:
         """Return the key of a whole item; refuse a missing, empty, too long or wrongly typed key attribute."""
         schema = self.schema
-        types = schema.types
-        contents: list[str] = []
-        for name in schema.keys:
-            value = item.get(name)
-            if value is None:
-                raise invalid_item(f"{_INVALID}Missing the key {name} in the item")
-            contents.append(self._content(name, value, types[name], item_form=True))
+        key = Key(
+            self._item_content(item, schema.hash),
+            None if schema.range is None else self._item_content(item, schema.range),
+        )
         if self.indexes:
             self.check_index_keys(item)
-        return Key(*contents)
+        return key
+
+    def _item_content(self, item: Item, name: str) -> str:
+        value = item.get(name)
+        if value is None:
+            raise invalid_item(f"{_INVALID}Missing the key {name} in the item")
+        return self._content(name, value, self.schema.types[name], item_form=True)
 
     def key_of_key(self, key: Any) -> tuple[Key, Item]:
         """Return a request's `Key`, which names the key attributes and nothing else, and its attributes."""

@@ -40,6 +40,14 @@ class _Compiled(Protocol):
 _cache: dict[tuple[Any, ...], Any] = {}
 
 
+def _names(names: Any) -> dict[str, str]:
+    if not isinstance(names, dict):
+        raise unreadable("ExpressionAttributeNames is an object of strings")
+    if not names:
+        raise invalid("ExpressionAttributeNames must not be empty")
+    return cast("dict[str, str]", names)
+
+
 class Expressions:
     """The expressions of one request or of one action of it."""
 
@@ -47,27 +55,13 @@ class Expressions:
         """Read and check ExpressionAttributeNames and ExpressionAttributeValues."""
         names = request.get("ExpressionAttributeNames")
         values = request.get("ExpressionAttributeValues")
-        self._given_names: dict[str, str] = {} if names is None else self._names(names)
+        # The names are checked when an expression is compiled: a cached one was compiled with these very names.
+        self._given_names: dict[str, str] = {} if names is None else _names(names)
+        self._names_key: tuple[tuple[str, str], ...] = () if names is None else tuple(self._given_names.items())
         self.values: Item = {} if values is None else self._values(values)
-        self._names_key = tuple(self._given_names.items())
         self._used_names: frozenset[str] = frozenset()
         self._used_values: frozenset[str] = frozenset()
         self._count = 0
-
-    @staticmethod
-    def _names(names: Any) -> dict[str, str]:
-        if not isinstance(names, dict):
-            raise unreadable("ExpressionAttributeNames is an object of strings")
-        if not names:
-            raise invalid("ExpressionAttributeNames must not be empty")
-        for alias, name in cast("dict[str, Any]", names).items():
-            if not _NAME(alias):
-                raise invalid(f'ExpressionAttributeNames contains invalid key: Syntax error; key: "{alias}"')
-            if not isinstance(name, str):
-                raise unreadable("ExpressionAttributeNames is an object of strings")
-            if not name:
-                raise invalid(f"ExpressionAttributeNames contains invalid value: Empty attribute name for key {alias}")
-        return cast("dict[str, str]", names)
 
     @staticmethod
     def _values(values: Any) -> Item:
@@ -108,8 +102,12 @@ class Expressions:
         if not isinstance(text, str):
             raise unreadable(f"{kind} is a string")
         key = (kind, text, self._names_key)
-        made: C | None = _cache.get(key)
+        try:
+            made: C | None = _cache.get(key)
+        except TypeError:
+            raise unreadable("ExpressionAttributeNames is an object of strings") from None
         if made is None:
+            self._check_names()
             made = compiling()
             if len(_cache) >= CACHED:
                 _cache.clear()
@@ -122,10 +120,22 @@ class Expressions:
                 )
         for check in made.checks:
             check(self.values)
-        self._used_names = made.names if not self._count else self._used_names | made.names
-        self._used_values = made.values if not self._count else self._used_values | made.values
+        if self._count:
+            self._used_names |= made.names
+            self._used_values |= made.values
+        else:
+            self._used_names, self._used_values = made.names, made.values
         self._count += 1
         return made
+
+    def _check_names(self) -> None:
+        for alias, name in cast("dict[str, Any]", self._given_names).items():
+            if not _NAME(alias):
+                raise invalid(f'ExpressionAttributeNames contains invalid key: Syntax error; key: "{alias}"')
+            if not isinstance(name, str):
+                raise unreadable("ExpressionAttributeNames is an object of strings")
+            if not name:
+                raise invalid(f"ExpressionAttributeNames contains invalid value: Empty attribute name for key {alias}")
 
     def done(self) -> None:
         """Refuse placeholders that no expression used. Called when every expression is compiled."""
