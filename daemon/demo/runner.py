@@ -16,8 +16,9 @@ from pathlib import Path
 from random import Random
 
 from daemon.core.errors import SettingsProblem
-from daemon.demo.check import CannotCheck, check
+from daemon.demo.check import MODELS
 from daemon.demo.check import Report as Checked
+from daemon.demo.checking import check_side_by_side
 from daemon.demo.child import Daemon, environment_of, running
 from daemon.demo.flights import find_csv, read_flights
 from daemon.demo.interrupts import Interrupts
@@ -179,13 +180,16 @@ class Demonstration:
         return None
 
     def _check(self) -> Checked:
-        self.display.begin("Checking every row against the CSV", 1)
+        self.display.begin("Checking every row against the CSV", len(MODELS))
         options = self.options
-        try:
-            checked = check(self.csv, self.directory.database, months=options.months, limit=options.limit)
-        except CannotCheck as error:
-            raise SettingsProblem(f"the rows cannot be checked: {error}") from error
-        self.display.advance(1)
+        checked = check_side_by_side(
+            self.csv,
+            self.directory,
+            self.interrupts,
+            months=options.months,
+            limit=options.limit,
+            progress=self.display.advance,
+        )
         self.display.finish()
         return checked
 

@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
-from daemon.demo import check as module
-from daemon.demo.check import CannotCheck, Report, check, main
+from daemon.demo import check as package
+from daemon.demo.check import MODELS, CannotCheck, Report, check
+from daemon.demo.check.__main__ import main
+from daemon.demo.check.found import open_database
 from daemon.demo.flights import Flight, read_flights
 from daemon.demo.log import write_logs
 from tests.demo.conftest import SLICE, Logs, Models, fold
@@ -135,7 +137,7 @@ def test_rows_of_a_killed_writer_are_read(models: Models, save: Save, slice_csv:
 def test_the_database_is_opened_read_only(models: Models, save: Save) -> None:
     """A check cannot change what it checks."""
     with (
-        closing(module._open_database(save(models))) as connection,
+        closing(open_database(save(models))) as connection,
         pytest.raises(sqlite3.OperationalError, match="readonly"),
     ):
         connection.execute('DELETE FROM "flight-g1"')
@@ -236,6 +238,19 @@ def test_no_rows_expected_is_not_right(models: Models, save: Save, slice_csv: Pa
     assert not check(slice_csv, save({model: {} for model in models}), months=["2014-01"]).right
 
 
+def test_models_checked_apart_come_to_the_whole_report(models: Models, save: Save, slice_csv: Path) -> None:
+    """Each model alone, in any order, put together from plain data: what a check of all says, wrong rows and all."""
+    models["board"][AIRPORT]["delayed"] = -1
+    models["flight"]["XX#2013"] = {}
+    del models["punctuality"][CARRIER]
+    database = save(models)
+    whole = check(slice_csv, database)
+    parts = [check(slice_csv, database, models=[model]) for model in reversed(MODELS)]
+    assert [wrong(part) for part in parts] == [{"board": (0, 0, 1)}, {"punctuality": (1, 0, 0)}, {"flight": (0, 1, 0)}]
+    assert Report.merged([json.loads(json.dumps(part.document())) for part in parts]) == whole
+    assert not whole.right
+
+
 # -- what cannot be checked -----------------------------------------------------------------------------------------
 
 
@@ -327,7 +342,7 @@ def test_the_exit_status_tells_right_wrong_and_unchecked_apart(
 
 
 def test_the_check_runs_as_a_module_and_loads_no_daemon(models: Models, save: Save, slice_csv: Path) -> None:
-    """Run as documented, it loads the two empty packages around it and nothing else of the project."""
+    """Run as documented, it loads the two empty packages around it and nothing of the project but itself."""
     database = save(models)
     program = (
         "import runpy, sys\n"
@@ -336,25 +351,31 @@ def test_the_check_runs_as_a_module_and_loads_no_daemon(models: Models, save: Sa
         "    runpy.run_module('daemon.demo.check', run_name='__main__')\n"
         "except SystemExit as exit:\n"
         "    ours = [name for name in sys.modules if name.split('.')[0] in {'daemon', 'projections'}]\n"
-        "    print(exit.code, sorted(ours))\n"
+        "    print(exit.code, *ours)\n"
     )
-    root = Path(module.__file__).parents[2]
+    root = Path(package.__file__).parents[3]
     done = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "0 ['daemon', 'daemon.demo']"
+    code, *ours = done.stdout.splitlines()[-1].split()
+    assert code == "0"
+    assert {"daemon", "daemon.demo", "daemon.demo.check"} <= set(ours)
+    assert {name for name in ours if not name.startswith("daemon.demo.check")} == {"daemon", "daemon.demo"}
 
 
 def test_the_check_imports_the_standard_library_only() -> None:
-    """Nothing of the daemon, nothing of the log writer and no package, at any depth of the file."""
-    tree = ast.parse(Path(module.__file__).read_text(encoding="utf-8"))
+    """Nothing of the daemon, nothing of the log writer and no package, at any depth of its files."""
     imported: set[str] = set()
-    for node in ast.walk(tree):
-        match node:
-            case ast.Import():
-                imported |= {name.name.partition(".")[0] for name in node.names}
-            case ast.ImportFrom():
-                assert node.level == 0
-                imported.add((node.module or "").partition(".")[0])
-            case _:
-                pass
-    assert imported <= sys.stdlib_module_names
+    files = list(Path(package.__file__).parent.glob("*.py"))
+    assert len(files) > 1
+    for file in files:
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            match node:
+                case ast.Import():
+                    imported |= {name.name for name in node.names}
+                case ast.ImportFrom():
+                    assert node.level == 0
+                    imported.add(node.module or "")
+                case _:
+                    pass
+    foreign = {name for name in imported if name.partition(".")[0] not in sys.stdlib_module_names}
+    assert all(f"{name}.".startswith("daemon.demo.check.") for name in foreign)
     assert "importlib" not in imported

@@ -5,7 +5,6 @@ with the digests here, and nothing of the package is ever run but the binary. Mu
 """
 
 import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import tarfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from platform import machine
 
 from daemon.demo.services.cache import ServiceMissing, cache_directory, digest_of, scratch, verify
 from daemon.demo.services.service import Service, answers_http
@@ -43,7 +43,7 @@ BUILDS: Mapping[tuple[str, str], Build] = {
         "be909b7910d3fb552e85db10ef3c8ebae4bd35fee0f26dffdb6dfa5cc656426e",
     ),
 }
-"""The builds whose digests are known, by `sys.platform` and machine. Statically linked: any distribution will do."""
+"""The builds whose digests are known, by `sys.platform` and `machine()`. Linked statically: any distribution will do."""
 
 
 def fetch_dynoxide(say: Callable[[str], None] = lambda _: None) -> Path:
@@ -52,7 +52,7 @@ def fetch_dynoxide(say: Callable[[str], None] = lambda _: None) -> Path:
     On a platform without a locked build, a `dynoxide` of the same version on the path is taken. Raises ServiceMissing,
     WrongDigest.
     """
-    build = BUILDS.get((sys.platform, platform.machine().lower().replace("amd64", "x86_64")))
+    build = BUILDS.get((sys.platform, machine()))
     if build is None:
         return _own_binary()
     try:
@@ -97,7 +97,7 @@ def _own_binary() -> Path:
             return Path(found)
     raise ServiceMissing(
         f"dynoxide {VERSION} is locked for {', '.join(' '.join(known) for known in BUILDS)}, and this is "
-        f"{sys.platform} {platform.machine()}; put a dynoxide of that version on the PATH, "
+        f"{sys.platform} {machine()}; put a dynoxide of that version on the PATH, "
         "or use a machine of that kind"
     )
 

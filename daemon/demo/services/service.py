@@ -28,7 +28,7 @@ from daemon.core.errors import ProjectiondError, Remedy
 from daemon.demo.services import guard
 from daemon.demo.services.ports import LOOPBACK, Port
 
-START_SECONDS = 60.0
+START_SECONDS = 120.0
 """How long a server may take until it answers; it is killed after that."""
 STOP_SECONDS = 20.0
 """How long a server that was told to stop may take; it is killed after that."""
