@@ -43,7 +43,7 @@ BUILDS: Mapping[tuple[str, str], Build] = {
         "be909b7910d3fb552e85db10ef3c8ebae4bd35fee0f26dffdb6dfa5cc656426e",
     ),
 }
-"""The builds whose digests are known, by `sys.platform` and `machine()`. Linked statically: any distribution will do."""
+"""The builds whose digests are known, by `sys.platform` and `machine()`; linked statically, for any distribution."""
 
 
 def fetch_dynoxide(say: Callable[[str], None] = lambda _: None) -> Path:
