@@ -149,12 +149,12 @@ async def test_calls_go_over_tls_to_who_is_trusted(monkeypatch: pytest.MonkeyPat
 
 
 async def test_a_proxy_is_used_when_asked_for(monkeypatch: pytest.MonkeyPatch):
-    """With proxies_from_env the environment's proxy gets the call, but not for hosts that it excepts."""
+    """Only with proxies_from_env does the environment's proxy get the call, and not for hosts that it excepts."""
     async with serving(saying(http(b'"proxy"'))) as proxy, serving(saying(http(b'"direct"'))) as server:
         monkeypatch.setenv("http_proxy", proxy.url)
-        for excepted, expected in (("", "proxy"), ("127.0.0.1", "direct")):
+        for asked, excepted, expected in ((True, "", "proxy"), (True, "127.0.0.1", "direct"), (False, "", "direct")):
             monkeypatch.setenv("no_proxy", excepted)
-            access = AwsAccess(aws_session(region=REGION, keys=KEYS), proxies_from_env=True)
+            access = AwsAccess(aws_session(region=REGION, keys=KEYS), proxies_from_env=asked)
             client = access.client(await access.endpoint(aws_json.DYNAMODB, server.url))
             assert await client.call("GetItem", b"{}", SECONDS) == Success(expected, len(expected) + 2)
             await access.aclose()

@@ -88,10 +88,9 @@ def key_of(request: Request) -> str:
 async def called(reply: Reply, credentials: Credentials, times: int = 1) -> tuple[Answer, list[str]]:
     """The last answer of so many calls, and the key of each request."""
     async with serving(reply) as server, calling(server.url, credentials=credentials) as client:
-        for _ in range(times):
-            answer = await client.call("TransactWriteItems", BODY, SECONDS)
+        answers = [await client.call("TransactWriteItems", BODY, SECONDS) for _ in range(times)]
         assert {request.body for request in server.requests} <= {BODY}
-        return answer, [key_of(request) for request in server.requests]  # pyright: ignore[reportPossiblyUnboundVariable]
+        return answers[-1], [key_of(request) for request in server.requests]
 
 
 async def test_calls_do_not_read_credentials():
@@ -205,6 +204,19 @@ async def test_many_refused_calls_share_one_renewal():
         answers = await asyncio.gather(*(client.call("GetItem", BODY, SECONDS) for _ in range(8)))
         assert answers == [Success({}, 2)] * 8
         assert log == [1]
+
+
+async def test_a_late_refusal_of_old_keys_renews_nothing():
+    """A call refused under keys that others have replaced meanwhile gets the keys at hand, however late."""
+    log: list[int] = []
+    now = [100.0]
+    credentials = Credentials(FakeSession(refreshable(counting(log))), lambda: now[0])
+    old = await credentials.fetched()
+    new = await credentials.renewed(old)
+    now[0] += RENEW_AGAIN_SECONDS
+    assert await credentials.renewed(old) is new is not old
+    assert log == [1]
+    await credentials.aclose()
 
 
 async def test_a_deadline_ends_a_wait_for_new_keys_but_not_their_fetching():
