@@ -13,7 +13,7 @@ import anyio
 
 from daemon.core.errors import SourceUnavailable, StoreProblem
 from daemon.core.identity import Scope
-from daemon.core.leases import Lease, LeaseBook, Look
+from daemon.core.leases import Lease, LeaseBook, Look, generation_of
 from daemon.core.lineage import ShardNode
 from daemon.ports.clock import Clock
 from daemon.ports.coordinator import Assignment, Grant, Revoke
@@ -135,11 +135,12 @@ class LeaseCoordinator:
 
     async def _see(self) -> Look:
         began = self._clock.monotonic()
+        presences = await self._store.presences()
+        generations = {generation_of(run) for presence in presences.values() for run in presence.runs}
         leases: dict[Scope, Lease] = {}
-        for generation in self._book.follows:
+        for generation in sorted(generations.union(self._book.follows)):
             checkpoints = await self._store.checkpoints(generation)
             leases.update((scope, Lease.of(checkpoint)) for scope, checkpoint in checkpoints.items())
-        presences = await self._store.presences()
         return Look(began, self._clock.monotonic(), dict(self._shards), leases, presences)
 
     async def _forget(self, replica: str) -> None:

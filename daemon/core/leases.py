@@ -26,7 +26,7 @@ from daemon.core.identity import Generation, Scope
 from daemon.core.lineage import ShardNode, ready
 
 _NONCE_CHARACTERS = 12
-_DECLINED_LEASES = 10.0
+_DECLINED_LEASES = 5.0
 """For how many leases a replica that let a shard lie is not thought of for it."""
 _GONE_LEASES = 10.0
 """After how many leases without a beat the presence of a replica is removed."""
@@ -71,6 +71,12 @@ def followed(generation: Generation, source: str) -> str:
     return f"{generation.label}:{source}"
 
 
+def generation_of(followed_source: str) -> Generation:
+    """Return the generation in what `followed` named."""
+    name, _, number = followed_source.rpartition(":")[0].rpartition("-g")
+    return Generation(name, int(number))
+
+
 class Lease(NamedTuple):
     """What a checkpoint says of its owner."""
 
@@ -101,7 +107,8 @@ class LeasePolicy:
 class Look:
     """What one look saw. `began` and `ended` on the looker's monotonic clock, in seconds.
 
-    `shards` are those that each source lists, `leases` of every followed scope that was ever taken.
+    `shards` are those that each source lists, `leases` of every scope that was ever taken, of all generations that this
+    replica or a present one runs: what a replica runs beyond this one's code is part of its load.
     """
 
     began: float
@@ -188,6 +195,7 @@ class LeaseBook:
     def decide(self, look: Look) -> Decision:
         """Take a look in and decide. What is to be taken counts as run here until it is `released`."""
         scopes = self.open_scopes(look)
+        scopes += [scope for scope, lease in look.leases.items() if not lease.done and scope.of not in self.follows]
         self._leases = _seen(self._leases, {scope: look.leases.get(scope) for scope in scopes}, look.ended)
         self._presences = _seen(self._presences, look.presences, look.ended)
         now = look.began
@@ -222,7 +230,8 @@ class LeaseBook:
                 free.add(scope)
             elif now - since >= self.policy.lease:
                 free.add(scope)
-                self._declined[scope, holder] = now + _DECLINED_LEASES * self.policy.lease
+                if holder in replicas:
+                    self._declined[scope, holder] = now + _DECLINED_LEASES * self.policy.lease
             elif holder in replicas:
                 held[scope] = holder
         return held, free
