@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 from daemon.core.checkpoint import Checkpoint
-from daemon.core.commit import Busy, Commit, Outcome, Rejected, Unknown
+from daemon.core.commit import Busy, Commit, Duplicate, Outcome, Rejected, Unknown
 from daemon.core.identity import Generation, RowKey, Scope
 from daemon.core.rows import RowWrite, StoredRow
 from daemon.ports.clock import Clock
@@ -22,6 +22,8 @@ from daemon.stores.dynamodb.tuning import Tuning
 from daemon.wire.aws_json import AwsJson
 
 type LoadRows = Callable[[Generation, Collection[RowKey]], Awaitable[Mapping[RowKey, StoredRow | None]]]
+
+type FindMarkers = Callable[[Generation, Collection[str]], Awaitable[Mapping[str, bytes]]]
 
 _REVISIONS = 4
 """How often one attempt is written anew because amounts met None: each time, rows have to have changed under it."""
@@ -41,7 +43,7 @@ class Sending:
 
 @dataclass(slots=True)
 class Committing:
-    """Sends commits. `read_back` reads a checkpoint, `load_rows` rows, both consistently."""
+    """Sends commits. `read_back` reads a checkpoint, `load_rows` rows, `find_markers` digests, all consistently."""
 
     client: AwsJson
     clock: Clock
@@ -49,6 +51,7 @@ class Committing:
     requests: Requests
     read_back: Callable[[Scope], Awaitable[Checkpoint | None]]
     load_rows: LoadRows
+    find_markers: FindMarkers
     sending: dict[Scope, Sending] = field(default_factory=dict[Scope, Sending])
 
     async def send(self, commit: Commit, attempt: int) -> Outcome:
@@ -79,6 +82,10 @@ class Committing:
             reading = read_answer(answer, commit)
             if isinstance(reading, AtCheckpoint):
                 return at_checkpoint(commit, checkpoint_shown(reading) or await self.read_back(commit.scope))
+            if isinstance(reading, Duplicate) and b"" in reading.markers.values():
+                # Without its digest a marker proves nothing about the payload.
+                found = await self.find_markers(commit.scope.of, reading.markers)
+                return Duplicate(found) if found else Busy("markers that stood in the way went meanwhile")
             if not isinstance(reading, BadAddition):
                 return reading
             resolved = await self._resolved(commit, reading.keys)

@@ -151,7 +151,14 @@ class DynamoDbStore:
         upkeep = Upkeep(leases, self._create_tables)
         taking = Taking(leases, self.tables)
         committing = Committing(
-            connections.commits, self._clock, self.tuning, self._requests, taking.read, self.load_rows, self._sending
+            connections.commits,
+            self._clock,
+            self.tuning,
+            self._requests,
+            taking.read,
+            self.load_rows,
+            self.find_markers,
+            self._sending,
         )
         self._links = _Links(connections, reads, leases, taking, committing, upkeep)
         try:
