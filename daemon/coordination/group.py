@@ -15,11 +15,11 @@ ping-pong; nothing a group says is read as a position.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Collection, Coroutine, Mapping, Sequence
 from typing import Any, Protocol
 
 import anyio
-from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from daemon.core.errors import SourceUnavailable
 from daemon.core.identity import Generation, Scope
@@ -28,8 +28,6 @@ from daemon.ports.clock import Clock
 from daemon.ports.coordinator import Assignment, Grant, Revoke
 from daemon.ports.source import Source
 
-_QUEUE = 100_000
-"""More than all scopes, granted and revoked: telling never waits."""
 _MARGIN = 0.8
 """The share of the rebalance time-out that draining may take; the rest is for the way to the broker."""
 
@@ -99,9 +97,8 @@ class GroupCoordinator:
         self._changed = anyio.Event()
         self._closed = False
         self._error: Exception | None = None
-        send, receive = anyio.create_memory_object_stream[Assignment](_QUEUE)
-        self._send: MemoryObjectSendStream[Assignment] = send
-        self._receive: MemoryObjectReceiveStream[Assignment] = receive
+        self._told: deque[Assignment] = deque()
+        self._news = anyio.Event()
 
     async def assignments(self) -> AsyncIterator[Assignment]:
         """Iterate grants and revocations until closed; then wait for what is still run here, and leave the groups."""
@@ -111,8 +108,12 @@ class GroupCoordinator:
             listener = _Membership(self, (generation, source), member)
             tasks.append(asyncio.create_task(self._guarded(member.run(listener))))
         try:
-            async for assignment in self._receive:
-                yield assignment
+            while not self._closed and self._error is None:
+                if self._told:
+                    yield self._told.popleft()
+                else:
+                    self._news = anyio.Event()
+                    await self._news.wait()
             if self._error is not None:
                 raise self._error
             with anyio.move_on_after(self._leave_after):
@@ -132,7 +133,7 @@ class GroupCoordinator:
             await work
         except Exception as error:  # noqa: BLE001 - whoever iterates the assignments is told
             self._error = error
-            self._send.close()
+            self._news.set()
 
     async def released(self, scope: Scope) -> None:
         """Note a stopped scope: a rebalance may be waiting for it, or it was fenced."""
@@ -162,7 +163,7 @@ class GroupCoordinator:
     @property
     def waiting(self) -> int:
         """How many assignments wait to be taken."""
-        return self._receive.statistics().current_buffer_used
+        return len(self._told)
 
     async def aclose(self) -> None:
         """End the assignments; the groups are left once everything granted was released."""
@@ -170,20 +171,20 @@ class GroupCoordinator:
             return
         self._closed = True
         self._changed.set()
-        self._send.close()
+        self._news.set()
 
     # ------------------------------------------------------------------------------------- what memberships tell
 
-    async def give_up(self, key: tuple[Generation, str], timeout: float) -> None:
-        """Revoke everything of one membership and wait until it was released, at most `timeout` seconds."""
+    async def give_up(self, key: tuple[Generation, str], seconds: float) -> None:
+        """Revoke everything of one membership and wait until it was released, at most so many seconds."""
         self._assigned[key] = set()
         self._fenced = {scope for scope in self._fenced if (scope.of, scope.source) != key}
         waiting: list[anyio.Event] = []
         for scope in sorted(scope for scope in self._granted if (scope.of, scope.source) == key):
             event = self._released[scope] = self._released.get(scope) or anyio.Event()
             waiting.append(event)
-            self._tell(Revoke(scope, timeout))
-        with anyio.move_on_after(timeout):
+            self._tell(Revoke(scope, seconds))
+        with anyio.move_on_after(seconds):
             for event in waiting:
                 await event.wait()
 
@@ -232,8 +233,8 @@ class GroupCoordinator:
         return {scope.shard for scope in self._done if (scope.of, scope.source) == key}
 
     def _tell(self, assignment: Assignment) -> None:
-        if not self._closed:
-            self._send.send_nowait(assignment)
+        self._told.append(assignment)
+        self._news.set()
 
 
 class _Membership:

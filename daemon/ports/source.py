@@ -42,11 +42,17 @@ class ShardInfo:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """How far a position lies behind the log's end; None where the log cannot tell."""
+    """How far a position lies behind the log's end; None where the log cannot tell.
+
+    `held`: what lies behind the events that can be read now, kept back by a transaction that nobody ends.
+    `seconds_to_loss`: until retention removes the next record, if nothing more is read; None while nothing waits.
+    """
 
     events: int | None = None
     bytes: int | None = None
     end: Position | None = None
+    held: int | None = None
+    seconds_to_loss: float | None = None
 
 
 class Reader(Protocol):

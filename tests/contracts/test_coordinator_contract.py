@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
+from daemon.coordination.group import GroupCoordinator
 from daemon.coordination.leases import LeaseCoordinator
 from daemon.coordination.solo import SoloCoordinator
 from daemon.core.checkpoint import Checkpoint, CheckpointState
@@ -16,6 +17,7 @@ from daemon.testing.memory_source import MemorySource
 from daemon.testing.memory_store import MemoryStore
 from tests.contracts.coordinator_contract import CoordinatorContract
 from tests.support.engine import HurriedClock
+from tests.support.group import FakeMember
 
 pytestmark = pytest.mark.anyio
 
@@ -62,6 +64,24 @@ class TestSolo(CoordinatorContract):
         coordinator = SoloCoordinator({GENERATION: ["memory"]}, {"memory": family()}, HurriedClock(), look_seconds=0.01)
         yield MemoryRig(coordinator, store)
         await coordinator.aclose()
+
+
+class TestGroup(CoordinatorContract):
+    """The only member of a consumer group, which is assigned every shard."""
+
+    @pytest.fixture
+    async def rig(self) -> AsyncGenerator[MemoryRig]:
+        """Give a group coordinator."""
+        store = MemoryStore()
+        await store.open()
+        member = FakeMember(["parent", "child", "free"])
+        key = (GENERATION, "memory")
+        coordinator = GroupCoordinator(
+            {key: member}, {"memory": family()}, HurriedClock(), look_seconds=0.01, leave_after=0.05
+        )
+        yield MemoryRig(coordinator, store)
+        await coordinator.aclose()
+        await member.leave()
 
 
 class TestLeases(CoordinatorContract):

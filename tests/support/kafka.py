@@ -5,13 +5,14 @@ Topics, producers with and without transactions, and what brokers can do.
 
 import json
 import uuid
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, RecordsToDelete
+from aiokafka.errors import for_code
 from aiokafka.structs import TopicPartition
 
 from daemon.app import SystemClock
@@ -74,9 +75,12 @@ class Hand:
         """Delete every record below an offset, as retention does."""
         await self.admin.delete_records({TopicPartition(self.topic, partition): RecordsToDelete(before_offset=before)})
 
-    async def create(self, partitions: int = 1, **settings: str) -> None:
-        """Make the topic."""
-        await self.admin.create_topics([NewTopic(self.topic, partitions, 1, topic_configs=settings)])
+    async def create(self, partitions: int = 1, settings: Mapping[str, str] | None = None) -> None:
+        """Make the topic; raises KafkaError where its name is taken."""
+        made = await self.admin.create_topics([NewTopic(self.topic, partitions, 1, topic_configs=dict(settings or {}))])
+        for _, error, *_ in made.topic_errors:
+            if error:
+                raise for_code(error)
 
     async def delete(self) -> None:
         """Delete the topic."""
@@ -88,7 +92,9 @@ class Hand:
 
 
 @asynccontextmanager
-async def a_hand(bootstrap: str, partitions: int = 1, **settings: str) -> AsyncGenerator[Hand]:
+async def a_hand(
+    bootstrap: str, partitions: int = 1, settings: Mapping[str, str] | None = None
+) -> AsyncGenerator[Hand]:
     """Give a hand over a topic of its own."""
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap, max_request_size=32 * 1024 * 1024)
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
@@ -96,7 +102,7 @@ async def a_hand(bootstrap: str, partitions: int = 1, **settings: str) -> AsyncG
     await admin.start()
     hand = Hand(bootstrap, f"t{uuid.uuid4().hex[:12]}", producer, admin)
     try:
-        await hand.create(partitions, **settings)
+        await hand.create(partitions, settings)
         yield hand
     finally:
         for each in (*hand.transactional, producer):

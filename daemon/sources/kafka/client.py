@@ -18,6 +18,7 @@ import anyio
 from aiokafka.client import AIOKafkaClient, ConnectionGroup
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError, UnknownTopicOrPartitionError
 from aiokafka.protocol.fetch import FetchRequest
+from aiokafka.protocol.group import HeartbeatRequest
 from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.structs import TopicPartition
 
@@ -107,11 +108,18 @@ class WatchedClient(AIOKafkaClient):
         self.news: dict[Partition, News] = {}
         self._monotonic = monotonic
         self._asked = 0.0
+        self.fetched_bytes = 0
+        self.heartbeat: tuple[float, int] | None = None
+        """When the newest answered heartbeat was sent, and the error it was answered (0: none)."""
 
     async def send(self, node_id: Any, request: Any, *, group: Any = ConnectionGroup.DEFAULT) -> Any:
         """Send a request to a node; watch it where it is a fetch."""
         if type(request) is not FetchRequest:
-            return await super().send(node_id, request, group=group)
+            sent = self._monotonic()
+            response = await super().send(node_id, request, group=group)
+            if type(request) is HeartbeatRequest:
+                self.heartbeat = (sent, response.error_code)
+            return response
         try:
             response = await super().send(node_id, request, group=group)
         except KafkaError as error:
@@ -140,6 +148,7 @@ class WatchedClient(AIOKafkaClient):
             if error == _UNKNOWN and news.unknown_since is None:
                 news.unknown_since = now
             return
+        self.fetched_bytes += len(answer[-1])
         news.end, news.stable, news.begin = answer[2], answer[3], answer[4]
         news.answered, news.unknown_since = now, None
         if news.node is not None and news.node != node:

@@ -27,12 +27,17 @@ COMMITTED, UNCOMMITTED = 1, 0
 """Isolation: up to the last stable offset, or up to the high watermark."""
 _TRIES = 5
 _PAUSE_SECONDS = 0.1
+_ASK_AGAIN_SECONDS = 60.0
 _TOPIC = 2
 """Kind of resource whose configuration is asked for."""
 
 
 class Missing(SourceUnavailable):
     """The brokers say that there is no such topic or partition."""
+
+
+class Forbidden(SourceUnavailable):
+    """This user may not be told."""
 
 
 class Cluster:
@@ -42,6 +47,7 @@ class Cluster:
         """Connect to nothing yet. `source` names it in errors."""
         self._source, self._connection, self._clock = source, connection, clock
         self._client: WatchedClient | None = None
+        self._retention: dict[str, tuple[float, float | None]] = {}
         self._connecting: anyio.Lock | None = None
 
     async def aclose(self) -> None:
@@ -88,8 +94,11 @@ class Cluster:
 
         return await self._of_leader(partition, ask)
 
-    async def record(self, partition: Partition, offset: int) -> Raw | None:
-        """Return the record at `offset`, or None where it is not there any more. Raises SourceUnavailable, Missing."""
+    async def record(self, partition: Partition, offset: int, *, or_later: bool = False) -> Raw | None:
+        """Return the record at `offset` (or the next one of its batch), or None where it is not there any more.
+
+        Raises SourceUnavailable, Missing.
+        """
         topic, number = partition
 
         async def ask(client: WatchedClient, leader: int) -> Raw | None:
@@ -98,19 +107,35 @@ class Cluster:
             answer = await client.send(leader, request)
             ((_, (part,)),) = answer.topics
             _check(part[1])
-            return _record_at(part[-1], offset)
+            return _record_at(part[-1], offset, or_later=or_later)
 
         return await self._of_leader(partition, ask)
 
+    async def retention(self, topic: str) -> float | None:
+        """Return for how many seconds a topic keeps records; None: for ever, or nobody may tell.
+
+        Asked anew after a while. Raises SourceUnavailable.
+        """
+        known = self._retention.get(topic)
+        now = self._clock.monotonic()
+        if known is not None and known[0] > now:
+            return known[1]
+        try:
+            settings = await self.configuration(topic)
+        except Forbidden:
+            settings = dict[str, str]()
+        milliseconds = int(settings.get("retention.ms") or -1)
+        kept = "delete" in settings.get("cleanup.policy", "") and milliseconds >= 0
+        self._retention[topic] = (now + _ASK_AGAIN_SECONDS, milliseconds / 1000 if kept else None)
+        return self._retention[topic][1]
+
     async def configuration(self, topic: str) -> Mapping[str, str]:
-        """Return a topic's settings. Raises SourceUnavailable, also where the user may not read them."""
+        """Return a topic's settings. Raises SourceUnavailable; Forbidden where the user may not read them."""
         client = await self._connected()
         answer = await self._ask_any(client, DescribeConfigsRequest([(_TOPIC, topic, None)], include_synonyms=False))
         for error, message, _, _, entries in answer.resources:
             if error:
-                raise SourceUnavailable(
-                    f"settings of topic {topic!r}: {message or _name(error)}; grant DescribeConfigs"
-                )
+                raise Forbidden(f"settings of topic {topic!r}: {message or _name(error)}; grant DescribeConfigs")
             return {entry[0]: entry[1] for entry in entries}
         return {}
 
@@ -170,17 +195,15 @@ class Cluster:
             return self._client
 
 
-def _record_at(data: bytes, offset: int) -> Raw | None:
+def _record_at(data: bytes, offset: int, *, or_later: bool) -> Raw | None:
     records = MemoryRecords(data)
     while records.has_next():
         batch = records.next_batch()
         if batch is None or batch.is_control_batch:
             continue
         for record in batch:
-            if record.offset == offset:
-                return record  # pyright: ignore[reportReturnType]
-            if record.offset > offset:
-                return None
+            if record.offset >= offset:
+                return record if or_later or record.offset == offset else None
     return None
 
 

@@ -64,11 +64,17 @@ class Lane:
         self._consumer: AIOKafkaConsumer | None = None
         self._client: WatchedClient
         self._changed = False
+        self._fetched = 0
         self._changing = anyio.Lock()
 
     def __contains__(self, partition: Partition) -> bool:
         """Tell whether a reader of this partition sits here."""
         return partition in self._feeds
+
+    @property
+    def fetched_bytes(self) -> int:
+        """What the brokers have sent as records, in bytes, over all its consumers."""
+        return self._fetched + (0 if self._consumer is None else self._client.fetched_bytes)
 
     @property
     def idle(self) -> bool:
@@ -126,6 +132,7 @@ class Lane:
             consumer, self._consumer = self._consumer, None
             self._changed = True
             if consumer is not None:
+                self._fetched += self._client.fetched_bytes
                 await consumer.stop()
 
     async def _assigned(self) -> AIOKafkaConsumer:

@@ -6,6 +6,7 @@ Invariants: offsets that a consumer group keeps are never read; no reset policy 
 `LogLost`, with what was lost; no opening begins before the log at its checkpoint was seen to be the log that was read.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -58,6 +59,8 @@ class KafkaSource:
     ) -> None:
         """Keep the settings; nothing is connected yet. Raises ValueError for a depth out of range."""
         options = options or KafkaOptions()
+        # aiokafka writes a line for every try while brokers are away; what it means is told by us, once.
+        logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
         self._name, self._topics, self._connection, self._clock, self._options = (
             name,
             topics,
@@ -148,7 +151,31 @@ class KafkaSource:
         stable = await self._cluster.offset(partition, LATEST, COMMITTED) or 0
         end = await self._cluster.offset(partition, LATEST, UNCOMMITTED) or 0
         position = after[0] + 1 if after else 0
-        return Backlog(events=max(0, stable - position), end=(end - 1,) if end else START)
+        events = max(0, stable - position)
+        return Backlog(
+            events=events,
+            end=(end - 1,) if end else START,
+            held=max(0, end - max(stable, position)),
+            seconds_to_loss=await self._seconds_to_loss(partition, position) if events else None,
+        )
+
+    async def _seconds_to_loss(self, partition: Partition, position: int) -> float | None:
+        """Return until when a topic's retention by time keeps the record at `position`, at the least."""
+        limit = await self._cluster.retention(partition[0])
+        record = None if limit is None else await self._cluster.record(partition, position, or_later=True)
+        if limit is None or record is None:
+            return None
+        return max(0.0, record.timestamp / 1000 + limit - self._clock.now().timestamp())
+
+    @property
+    def consumers(self) -> int:
+        """How many consumers it has now."""
+        return sum(1 for lane in self._lanes if not lane.idle)
+
+    @property
+    def fetched_bytes(self) -> int:
+        """How much brokers have sent as records, in bytes."""
+        return sum(lane.fetched_bytes for lane in self._lanes)
 
     async def aclose(self) -> None:
         """Close every reader and connection."""
