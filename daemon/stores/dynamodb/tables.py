@@ -27,7 +27,7 @@ ROW_EXPIRY = "_expires"
 MAX_TABLE_NAME = 255
 _LONGEST_LABEL = 80
 """Bytes that a generation's label may take: a projection's name of 63, and its number."""
-_PREFIX = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_.-]{{1,{MAX_TABLE_NAME - _LONGEST_LABEL}}}")
+_PREFIX = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_.-]{{0,{MAX_TABLE_NAME - _LONGEST_LABEL}}}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class Tables:
         """Derive every name from the prefix. Raises SettingsProblem for one that no table can carry."""
         if not _PREFIX.fullmatch(prefix):
             raise SettingsProblem(
-                f"prefix {prefix!r:.300} cannot begin a table's name; use 2 to {MAX_TABLE_NAME - _LONGEST_LABEL + 1} "
+                f"prefix {prefix!r:.300} cannot begin a table's name; use 1 to {MAX_TABLE_NAME - _LONGEST_LABEL + 1} "
                 "of a-z, A-Z, 0-9, '_', '-' and '.', a letter or digit first"
             )
         self.prefix = prefix
