@@ -15,6 +15,7 @@ def sized(pk: str, size: int) -> dict[str, Any]:
 
 
 async def units(db: Any, operation: str, **request: Any) -> float:
+    """Send an operation on "hashed" and return what it consumed."""
     answer = await db.ok(operation, TableName="hashed", ReturnConsumedCapacity="TOTAL", **request)
     assert answer["ConsumedCapacity"].keys() == {"TableName", "CapacityUnits"}
     return answer["ConsumedCapacity"]["CapacityUnits"]
@@ -72,9 +73,7 @@ async def test_a_transaction_costs_twice_by_table(db: Any) -> None:
             "TableName": "hashed", "Key": {"pk": {"S": "d"}}, "ConditionExpression": "attribute_not_exists(pk)",
         }
     }  # fmt: skip
-    answer = await db.ok(
-        "TransactWriteItems", TransactItems=[*three, other, check], ReturnConsumedCapacity="INDEXES"
-    )
+    answer = await db.ok("TransactWriteItems", TransactItems=[*three, other, check], ReturnConsumedCapacity="INDEXES")
     assert answer["ConsumedCapacity"] == [
         {
             "TableName": name,
@@ -151,6 +150,7 @@ async def test_an_unknown_mode_is_refused(db: Any) -> None:
 
 
 async def provisioned(db: Any) -> Any:
+    """A server with a table of one read and two write units, without burst."""
     other = await db.started(burst_seconds=0.0)
     await other.create(
         "small",

@@ -10,13 +10,17 @@ from daemon.testing.dynamodb.tables import Key, Record, Schema, Table
 
 pytestmark = pytest.mark.anyio
 
+EMPTY: dict[str, Any] = {}
+
 
 async def fill(db: Any, pk: str, *ranges: str, **attributes: Any) -> None:
+    """Put items of one partition."""
     for sk in ranges:
         await db.ok("PutItem", TableName="ranged", Item={"pk": {"S": pk}, "sk": {"S": sk}, **attributes})
 
 
 async def query(db: Any, text: str = "pk = :p", **more: Any) -> dict[str, Any]:
+    """Query the partition "a"."""
     values = {":p": {"S": "a"}, **more.pop("values", {})}
     return await db.ok(
         "Query", TableName="ranged", KeyConditionExpression=text, ExpressionAttributeValues=values, **more
@@ -24,6 +28,7 @@ async def query(db: Any, text: str = "pk = :p", **more: Any) -> dict[str, Any]:
 
 
 def ranges(answer: dict[str, Any]) -> list[str]:
+    """The sort keys of an answer."""
     return [item["sk"]["S"] for item in answer["Items"]]
 
 
@@ -58,19 +63,27 @@ async def test_a_query_gives_one_partition_in_order(db: Any, text: str, values: 
         ({"KeyConditionExpression": "pk = :p AND pk = :p"}, "only contain one condition per key"),
         ({"KeyConditionExpression": "pk = :p AND x = :p"}, "missed key schema element: sk"),
         ({"KeyConditionExpression": "pk.x = :p"}, "cannot have conditions on nested attributes"),
-        ({"KeyConditionExpression": "pk = :p", "FilterExpression": "sk = :p"}, "only contain non-primary key attributes"),
+        (
+            {"KeyConditionExpression": "pk = :p", "FilterExpression": "sk = :p"},
+            "only contain non-primary key attributes",
+        ),
         ({"KeyConditionExpression": "pk = :p", "Limit": 0}, "greater than or equal to 1"),
         ({"KeyConditionExpression": "pk = :p", "IndexName": "nowhere"}, "does not have the specified index: nowhere"),
         ({"KeyConditionExpression": "pk = :p", "Select": "SPECIFIC_ATTRIBUTES"}, "Must specify"),
         ({"KeyConditionExpression": "pk = :p", "ExclusiveStartKey": {"pk": {"S": "a"}}}, "starting key is invalid"),
+        (
+            {
+                "KeyConditionExpression": "pk = :p",
+                "ExclusiveStartKey": {"pk": {"S": "other"}, "sk": {"S": "1"}},
+            },
+            "outside query boundaries",
+        ),
         ({}, "KeyConditionExpression parameter must be specified"),
     ],
 )
 async def test_queries_against_the_rules_are_refused(db: Any, request_: Any, words: str) -> None:
     """A partition key by equality, at most one sort-key condition, and no key in the filter."""
-    answer = await db.refused(
-        "Query", TableName="ranged", ExpressionAttributeValues={":p": {"S": "a"}}, **request_
-    )
+    answer = await db.refused("Query", TableName="ranged", ExpressionAttributeValues={":p": {"S": "a"}}, **request_)
     assert answer.code == "ValidationException"
     assert words in answer.message
 
@@ -170,6 +183,7 @@ GSI = {
 
 
 async def indexed(db: Any) -> None:
+    """Create a table with a secondary index."""
     await db.create(
         "indexed",
         "pk",
@@ -217,6 +231,7 @@ async def test_a_wrong_index_key_refuses_the_write(db: Any) -> None:
 
 
 def keys_of(*names: str) -> list[Any]:
+    """Keys as a request names them."""
     return [{"pk": {"S": name}} for name in names]
 
 
@@ -230,11 +245,11 @@ async def test_a_batch_gets_what_is_there(db: Any) -> None:
 @pytest.mark.parametrize(
     ("operation", "items", "words"),
     [
-        ("BatchGetItem", {}, "requestItems"),
+        ("BatchGetItem", EMPTY, "requestItems"),
         ("BatchGetItem", {"hashed": {"Keys": []}}, "greater than or equal to 1"),
         ("BatchGetItem", {"hashed": {"Keys": keys_of(*map(str, range(101)))}}, "Too many items requested"),
         ("BatchGetItem", {"hashed": {"Keys": keys_of("a", "a")}}, "contains duplicates"),
-        ("BatchWriteItem", {}, "requestItems"),
+        ("BatchWriteItem", EMPTY, "requestItems"),
         (
             "BatchWriteItem",
             {"hashed": [{"DeleteRequest": {"Key": key}} for key in keys_of(*map(str, range(26)))]},
@@ -245,7 +260,7 @@ async def test_a_batch_gets_what_is_there(db: Any) -> None:
             {"hashed": [{"PutRequest": {"Item": key}} for key in keys_of("a", "a")]},
             "contains duplicates",
         ),
-        ("BatchWriteItem", {"hashed": [{}]}, "exactly one"),
+        ("BatchWriteItem", {"hashed": [EMPTY]}, "exactly one"),
     ],
 )
 async def test_batches_against_the_rules_are_refused(db: Any, operation: str, items: Any, words: str) -> None:

@@ -11,29 +11,30 @@ pytestmark = pytest.mark.anyio
 
 
 def put(pk: str, table: str = "hashed", **more: Any) -> dict[str, Any]:
+    """A Put; capitals are members of the action, the rest attributes."""
     attributes = {name: value for name, value in more.items() if name[0].islower()}
     others = {name: value for name, value in more.items() if name[0].isupper()}
     return {"Put": {"TableName": table, "Item": {"pk": {"S": pk}, **attributes}, **others}}
 
 
 def update(pk: str, text: str, values: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+    """An Update."""
     bound = {"ExpressionAttributeValues": values} if values else {}
-    return {
-        "Update": {"TableName": "hashed", "Key": {"pk": {"S": pk}}, "UpdateExpression": text, **bound, **more}
-    }
+    return {"Update": {"TableName": "hashed", "Key": {"pk": {"S": pk}}, "UpdateExpression": text, **bound, **more}}
 
 
 def check(pk: str, text: str = "attribute_exists(pk)", **more: Any) -> dict[str, Any]:
-    return {
-        "ConditionCheck": {"TableName": "hashed", "Key": {"pk": {"S": pk}}, "ConditionExpression": text, **more}
-    }
+    """A ConditionCheck."""
+    return {"ConditionCheck": {"TableName": "hashed", "Key": {"pk": {"S": pk}}, "ConditionExpression": text, **more}}
 
 
 def delete(pk: str, **more: Any) -> dict[str, Any]:
+    """A Delete."""
     return {"Delete": {"TableName": "hashed", "Key": {"pk": {"S": pk}}, **more}}
 
 
 def codes(answer: Any) -> list[str]:
+    """The codes of a cancellation, by index."""
     assert isinstance(answer, Failure), answer
     assert answer.code == "TransactionCanceledException", answer
     return [reason["Code"] for reason in answer.body["CancellationReasons"]]
@@ -87,9 +88,12 @@ async def test_one_failed_condition_cancels_all_with_reasons_in_order(db: Any) -
     assert await db.item("one") is None
 
 
-NEST: dict[str, Any] = {"S": "leaf"}
-for _ in range(32):
-    NEST = {"M": {"n": NEST}}
+def nested(levels: int) -> dict[str, Any]:
+    """A text under so many maps."""
+    return {"M": {"n": nested(levels - 1)}} if levels else {"S": "leaf"}
+
+
+EMPTY: dict[str, Any] = {}
 
 
 @pytest.mark.parametrize(
@@ -100,11 +104,11 @@ for _ in range(32):
         ([put("a"), delete("a")], "cannot include multiple operations on one item"),
         ([check("a"), update("a", "REMOVE x")], "cannot include multiple operations on one item"),
         ([put("a") | delete("b")], "can only contain one of Check, Put, Update or Delete"),
-        ([{}], "can only contain one of Check, Put, Update or Delete"),
-        ([{"Get": {}}], "can only contain one of Check, Put, Update or Delete"),
+        ([EMPTY], "can only contain one of Check, Put, Update or Delete"),
+        ([{"Get": EMPTY}], "can only contain one of Check, Put, Update or Delete"),
         ([put(str(number), b={"S": "x" * 400_000}) for number in range(11)], "exceeding the 4MB limit"),
         ([put("a", b={"S": "x" * 410_000})], "Item size has exceeded the maximum allowed size"),
-        ([put("a", b=NEST)], "Nesting Levels have exceeded supported limits"),
+        ([put("a", b=nested(32))], "Nesting Levels have exceeded supported limits"),
         ([put("")], "cannot contain an empty string value. Key: pk"),
         ([delete("")], "cannot contain an empty string value. Key: pk"),
         ([put("a", n={"N": "x"})], "cannot be converted to a numeric value"),
@@ -114,7 +118,10 @@ for _ in range(32):
         ([update("a", "SET n = :v", {":v": {"S": "x"}, ":w": {"S": "x"}})], "unused in expressions: keys: {:w}"),
         ([update("a", "ADD n :v", {":v": {"S": "x"}})], "operand type: STRING"),
         ([{"ConditionCheck": {"TableName": "hashed", "Key": {"pk": {"S": "a"}}}}], "'conditionExpression'"),
-        ([{"Put": {"TableName": "hashed", "Item": {"pk": {"S": "a"}}, "ConditionExpresion": "x"}}], "Unknown parameter"),
+        (
+            [{"Put": {"TableName": "hashed", "Item": {"pk": {"S": "a"}}, "ConditionExpresion": "x"}}],
+            "Unknown parameter",
+        ),
     ],
 )
 async def test_what_the_request_gives_away_refuses_it_as_a_whole(db: Any, actions: Any, words: str) -> None:
@@ -130,7 +137,10 @@ async def test_what_the_request_gives_away_refuses_it_as_a_whole(db: Any, action
 @pytest.mark.parametrize(
     ("action", "words"),
     [
-        ({"Put": {"TableName": "hashed", "Item": {"pk": {"N": "5"}}}}, "Type mismatch for key pk expected: S actual: N"),
+        (
+            {"Put": {"TableName": "hashed", "Item": {"pk": {"N": "5"}}}},
+            "Type mismatch for key pk expected: S actual: N",
+        ),
         ({"Put": {"TableName": "hashed", "Item": {"x": {"N": "5"}}}}, "Missing the key pk in the item"),
         ({"Delete": {"TableName": "hashed", "Key": {"pk": {"N": "5"}}}}, "does not match the schema"),
         (update("text", "SET s = s + :one", {":one": {"N": "1"}}), "incorrect data type"),
@@ -157,12 +167,13 @@ async def test_a_missing_table_is_no_cancellation(db: Any) -> None:
     assert (answer.code, answer.message) == ("ResourceNotFoundException", "Requested resource not found")
 
 
-# -- client tokens ------------------------------------------------------------------------------------------------------
+# -- client tokens
 
 ADD = update("counted", "ADD n :one", {":one": {"N": "1"}})
 
 
 async def count(db: Any) -> str | None:
+    """The counter that ADD raises."""
     item = await db.item("counted")
     return item["n"]["N"] if item else None
 
@@ -227,7 +238,7 @@ async def test_a_token_has_1_to_36_characters(db: Any, token: str) -> None:
     assert (answer.code, "clientRequestToken" in answer.message) == ("ValidationException", True)
 
 
-# -- concurrency --------------------------------------------------------------------------------------------------------
+# -- concurrency
 
 
 @pytest.fixture
@@ -237,6 +248,7 @@ async def slow(db: Any) -> Any:
 
 
 async def started(slow: Any, **request: Any) -> asyncio.Task[Any]:
+    """A transaction that holds its items."""
     task = asyncio.ensure_future(slow.send("TransactWriteItems", **request))
     for _ in range(5):
         await asyncio.sleep(0)

@@ -2,7 +2,7 @@
 
 from base64 import b64encode
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -108,6 +108,7 @@ def test_attribute_names_count() -> None:
 
 
 def nested(levels: int) -> dict[str, Any]:
+    """A text under so many lists and maps."""
     value: dict[str, Any] = {"S": "leaf"}
     for level in range(levels):
         value = {"M": {"n": value}} if level % 2 else {"L": [value]}
@@ -185,11 +186,11 @@ def weight(value: Any) -> int:
             fraction = fraction if whole else fraction.lstrip("0")
             return 1 + -(-len(whole) // 2) + -(-len(fraction) // 2) + (sign if whole or fraction else 0)
         case set():
-            return sum(map(weight, value))
+            return sum(map(weight, cast("set[Any]", value)))
         case list():
-            return 3 + sum(1 + weight(one) for one in value)
+            return 3 + sum(1 + weight(one) for one in cast("list[Any]", value))
         case dict():
-            return 3 + sum(1 + len(name.encode()) + weight(one) for name, one in value.items())
+            return 3 + sum(1 + len(name.encode()) + weight(one) for name, one in cast("dict[str, Any]", value).items())
         case _:
             raise AssertionError(value)
 
@@ -212,9 +213,7 @@ async def test_an_item_is_400_kb_at_most(db: Any) -> None:
     """409,600 bytes fit and one more does not, names counted (quotas, items)."""
     room = 400 * 1024 - len("pk") - len("a") - len("b")
     await db.put("a", b={"S": "x" * room})
-    refused = await db.refused(
-        "PutItem", TableName="hashed", Item={"pk": {"S": "a"}, "b": {"S": "x" * (room + 1)}}
-    )
+    refused = await db.refused("PutItem", TableName="hashed", Item={"pk": {"S": "a"}, "b": {"S": "x" * (room + 1)}})
     assert (refused.code, refused.message) == ("ValidationException", "Item size has exceeded the maximum allowed size")
 
 

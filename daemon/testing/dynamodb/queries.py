@@ -170,6 +170,9 @@ def query(database: Database, body: Any) -> dict[str, Any]:
         candidates = _matching(candidates, term, expressions.values)
     if not request.get("ScanIndexForward", True):
         candidates.reverse()
+    start = request.get("ExclusiveStartKey", {}).get(hash_name)
+    if isinstance(start, dict) and content not in cast("dict[str, Any]", start).values():
+        raise invalid("The provided starting key is outside query boundaries based on provided conditions")
     return page.answer(database, _after(page, candidates))
 
 

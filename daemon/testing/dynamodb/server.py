@@ -21,7 +21,7 @@ import orjson
 from daemon.testing.dynamodb import batches, catalog, queries, singles, upkeep
 from daemon.testing.dynamodb.capacity import Spent
 from daemon.testing.dynamodb.database import Database, ServerClock
-from daemon.testing.dynamodb.errors import ServiceError, cancelled, reason, unreadable
+from daemon.testing.dynamodb.errors import ServiceError, cancelled, invalid, reason, unreadable
 from daemon.testing.dynamodb.faults import (
     AnswerWith,
     Call,
@@ -40,7 +40,7 @@ from daemon.testing.dynamodb.faults import (
 )
 from daemon.testing.dynamodb.tables import Table
 from daemon.testing.dynamodb.transactions import WINDOW_SECONDS, Transactions
-from daemon.wire.aws_json import Answer, AwsJson, Failure, NotSent, Silence, Success
+from daemon.wire.aws_json import Answer, AwsJson, NotSent, Silence, Success, error_answer
 
 _EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 _FAIL = 400
@@ -272,6 +272,8 @@ class StrictDynamoDb:
                     database.batch_keys = database.forced_lag = None
         except ServiceError as refused:
             return _refusal(refused)
+        except RecursionError:
+            return _refusal(invalid("The expression is nested too deeply"))
         return Reply(200, orjson.dumps(answer))
 
     async def _held(self) -> None:
@@ -352,8 +354,4 @@ def _answer(delivery: Delivery) -> Answer:
         case Lost(how):
             return Silence(f"the answer was lost ({how})")
         case Reply(status, raw):
-            body = orjson.loads(raw)
-            if status < _FAIL:
-                return Success(body, len(raw))
-            code = str(body.get("__type", "")).rpartition("#")[2]
-            return Failure(status, code, body.get("message") or body.get("Message") or "", body)
+            return Success(orjson.loads(raw), len(raw)) if status < _FAIL else error_answer(status, raw)

@@ -125,14 +125,15 @@ def _section(cursor: Cursor, section: str, clauses: _Clauses) -> None:
 
 def _expression(cursor: Cursor, clauses: _Clauses) -> Operand:
     left = _term(cursor, clauses)
-    while cursor.next.text in {"+", "-"} and cursor.next.kind == "sign":
-        sign = cursor.take().text
-        clauses.operators += 1
-        right = _term(cursor, clauses)
-        for one in (left, right):
-            require_type(cursor, one, _NUMBER, sign, operator=False)
-        left = Operand(_calculated(left.read, right.read, minus=sign == "-"))
-    return left
+    # The guide's grammar has one operator in a value; more of them need parentheses.
+    if cursor.next.text not in {"+", "-"}:
+        return left
+    sign = cursor.take().text
+    clauses.operators += 1
+    right = _term(cursor, clauses)
+    for one in (left, right):
+        require_type(cursor, one, _NUMBER, sign, operator=False)
+    return Operand(_calculated(left.read, right.read, minus=sign == "-"))
 
 
 def _term(cursor: Cursor, clauses: _Clauses) -> Operand:
