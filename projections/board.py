@@ -1,6 +1,8 @@
-"""Counters with a marker per event: one row per airport and day.
+"""Counters with a marker per event: one row per airport and day, and two rows from one event.
 
-The same movement may be told again in another shard, so each event id is remembered wherever it came from.
+A trip may be told again in another shard, so each event id is remembered wherever it came from. It counts at the
+airport that it left, whose row is the event's own, and at the one that it reached: another row of the same view, which
+any shard may add to just as well.
 """
 
 from daemon.api import Event, View, on, projection
@@ -9,16 +11,18 @@ LATE = 15
 """Minutes after which a movement counts as delayed."""
 
 
-@projection(name="board", version=1, source="movements", key=("data.airport", "data.day"), dedup="event")
+@projection(name="board", version=1, source="movements", key=("data.origin", "data.day"), dedup="event")
 class Board:
     """What went on at each airport, day by day."""
 
-    @on("Departure")
-    def departure(self, view: View, event: Event) -> None:
-        delay = event.data["delay"] or 0
-        view.add(departures=1, delay_minutes=max(delay, 0), delayed=1 if delay > LATE else 0)
+    @on("TripFlown")
+    def flown(self, view: View, event: Event) -> None:
+        self.diverted(view, event)
+        delay = event.data["arr_delay"]
+        destination = view.at("main", event.data["dest"], event.data["dest_day"])
+        destination.add(arrivals=1, delay_minutes=max(delay, 0), delayed=1 if delay > LATE else 0)
 
-    @on("Arrival")
-    def arrival(self, view: View, event: Event) -> None:
-        delay = event.data["delay"] or 0
-        view.add(arrivals=1, delay_minutes=max(delay, 0), delayed=1 if delay > LATE else 0)
+    @on("TripDiverted")
+    def diverted(self, view: View, event: Event) -> None:
+        delay = event.data["dep_delay"]
+        view.add(departures=1, delay_minutes=max(delay, 0), delayed=1 if delay > LATE else 0)

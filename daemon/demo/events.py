@@ -4,8 +4,9 @@ Owns the shape of both logs' events. Must not know shards, files or duplicates, 
 
 - `flights`: CloudEvents, structured. FlightScheduled (24 hours ahead), then FlightDeparted or FlightCancelled, then
   FlightLanded or FlightDiverted; `data.seq` counts them from 1.
-- `movements`: plain JSON, one Departure and one Arrival per flight that had them. `day` is the local day on which it
-  was to happen, so that an airport's board holds what its passengers expected to see there.
+- `movements`: plain JSON, one TripFlown or TripDiverted per flight that left, told when it was over: its movements at
+  the airports where it left and where it was to land. `day` and `dest_day` are the local days on which they were to
+  happen, so that an airport's board holds what its passengers expected to see there.
 
 Made up, since the data does not tell: the fare (39.90 and 12.5 cents a mile, half a cent rounded up), the time of a
 landing (the air time after the departure: no taxiing) and of a diversion (four hours after it). Times in `data` are
@@ -28,10 +29,8 @@ BASE_FARE = Decimal("39.90")
 FARE_PER_MILE = Decimal("0.125")
 _CENT = Decimal("0.01")
 _UNTIL_DIVERTED = 240
-DEPARTURE = "/dep"
-"""What a Departure's id adds to the flight's."""
-ARRIVAL = "/arr"
-"""What an Arrival's id adds to the flight's."""
+TRIP = "/trip"
+"""What a trip's id adds to the flight's."""
 
 _EPOCH = date(1970, 1, 1).toordinal()
 _CLOCKS = [f"T{minute // 60:02}:{minute % 60:02}" for minute in range(DAY)]
@@ -101,28 +100,20 @@ def flight_events(flight: Flight) -> Iterator[Timed]:
     yield landed, line
 
 
-def departure(flight: Flight) -> tuple[Timed, ...]:
-    """Return a flight's Departure, an event of the log `movements`; none when it was cancelled."""
-    delay = flight.dep_delay
-    if delay is None:
-        return ()
-    day = _TIME[flight.sched_dep][:10]
-    return (_movement(flight, DEPARTURE, "Departure", flight.scheduled + delay, flight.origin, day, delay),)
-
-
-def arrival(flight: Flight) -> tuple[Timed, ...]:
-    """Return a flight's Arrival, an event of the log `movements`; none unless it landed where it was to land."""
-    if flight.dep_delay is None or flight.arr_delay is None or flight.air_time is None:
-        return ()
-    landed = flight.scheduled + flight.dep_delay + flight.air_time
-    day = _TIME[flight.sched_arr][:10]
-    return (_movement(flight, ARRIVAL, "Arrival", landed, flight.dest, day, flight.arr_delay),)
-
-
-def _movement(  # noqa: PLR0917 - called twice, a few lines up, a million times
-    flight: Flight, suffix: str, kind: str, at: int, airport: str, day: str, delay: int
-) -> Timed:
+def trip(flight: Flight) -> Timed | None:
+    """Return a flight's event of the log `movements`; None when it was cancelled."""
+    late = flight.dep_delay
+    if late is None:
+        return None
+    at = flight.scheduled + late
+    if flight.arr_delay is None or flight.air_time is None:
+        kind, at, reached = "TripDiverted", at + _UNTIL_DIVERTED, ""
+    else:
+        kind, at = "TripFlown", at + flight.air_time
+        day = _TIME[flight.sched_arr][:10]
+        reached = f'"dest":"{flight.dest}","dest_day":"{day}","arr_delay":{flight.arr_delay},'
     return at, (
-        f'{{"event_id":"{flight.flight_id}{suffix}","kind":"{kind}","at":"{_TIME[at]}:00Z","airport":"{airport}","day":"{day}",'
-        f'"flight_id":"{flight.flight_id}","delay":{delay},"carrier":"{flight.carrier}"}}\n'
+        f'{{"event_id":"{flight.flight_id}{TRIP}","kind":"{kind}","at":"{_TIME[at]}:00Z","carrier":"{flight.carrier}",'
+        f'"origin":"{flight.origin}","day":"{_TIME[flight.sched_dep][:10]}","dep_delay":{late},{reached}'
+        f'"flight":{flight.flight}}}\n'
     )

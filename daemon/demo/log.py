@@ -18,6 +18,8 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from operator import itemgetter
 from pathlib import Path
@@ -25,9 +27,10 @@ from random import Random
 from zlib import crc32
 
 from daemon.core.errors import SettingsProblem
-from daemon.demo.events import ARRIVAL, DEPARTURE, Timed, arrival, departure, flight_events
+from daemon.demo.events import TRIP, Timed, flight_events, trip
 from daemon.demo.flights import Flight, select_flights
 from daemon.demo.manifest import FORMAT, MANIFEST_FILE, Manifest, ShardCount, save_manifest
+from daemon.demo.workers import Told, cores, share_out
 
 SHARDS = 4
 FLIGHTS = "flights"
@@ -42,6 +45,10 @@ RANGES = 3
 ELSEWHERE = 0.002
 """The share of the lines of `movements` written into another shard too."""
 
+_EVENTS, _EVENTS_CANCELLED = 4, 2
+"""Events of a flight in both logs."""
+_MANY = 20_000
+"""Flights that are worth a second process."""
 _STEP = 4096
 """Flights between two words of progress."""
 _CHUNK = 16_384
@@ -51,8 +58,21 @@ type Progress = Callable[[int, int], None]
 """Told (unique events told, unique events in all) every few thousand."""
 type Copy = tuple[int, int]
 """(After which unique line of the shard, which one is written again)."""
-type _Tales = Sequence[tuple[Callable[[Flight], Iterable[Timed]], list[Flight]]]
-"""What to tell of which flights in one shard: their lives, their departures, their arrivals."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Shard:
+    """What is to be written into one file: the lives of these flights, or their trips and those of some guests."""
+
+    source: str
+    number: int
+    flights: Sequence[Flight]
+    guests: Sequence[Flight] = ()
+    """Flights whose own shard is another one."""
+
+    @property
+    def file(self) -> str:
+        return _file(self.source, self.number)
 
 
 def write_logs(
@@ -62,9 +82,12 @@ def write_logs(
     seed: int,
     months: Collection[str] = (),
     limit: int | None = None,
+    processes: int | None = None,
     progress: Progress = lambda _done, _total: None,
 ) -> Manifest:
     """Write both logs of the selected flights (see `select_flights`) into `directory` and return what they hold.
+
+    By so many processes at once; None for one a core, or one in all for a few flights.
 
     Logs that stand there already are replaced once the new ones are complete. Raises SettingsProblem when anything else
     stands there or another process writes beside it, FlightDataProblem for a selection without flights, OSError when
@@ -80,7 +103,7 @@ def write_logs(
             months=tuple(sorted(set(months))),
             limit=limit,
             flights=len(chosen),
-            shards=tuple(_write_shards(fresh, chosen, seed, progress)),
+            shards=tuple(_write_shards(fresh, chosen, seed, processes, progress)),
         )
         save_manifest(fresh, manifest)
     return manifest
@@ -165,73 +188,82 @@ def _file(source: str, shard: int) -> str:
     return f"{source}-{shard}.jsonl"
 
 
-def _write_shards(directory: Path, flights: Sequence[Flight], seed: int, progress: Progress) -> Iterator[ShardCount]:
-    lives, movements = _sharded(flights)
-    total = sum(2 if flight.dep_delay is None else 3 for flight in flights)
-    total += sum(len(members) for tales in movements for _, members in tales)
-    told = 0
+def _write_shards(
+    directory: Path, flights: Sequence[Flight], seed: int, processes: int | None, progress: Progress
+) -> list[ShardCount]:
+    shards = _sharded(flights, seed)
+    total = sum(_EVENTS_CANCELLED if flight.dep_delay is None else _EVENTS for flight in flights)
+    done = 0
 
-    def tell(tales: _Tales) -> list[str]:
-        nonlocal told
-        events: list[Timed] = []
-        for teller, members in tales:
-            for start in range(0, len(members), _STEP):
-                before = len(events)
-                for flight in members[start : start + _STEP]:
-                    events += teller(flight)
-                told += len(events) - before
-                progress(told, total)
-        events.sort(key=itemgetter(0))  # stable: what happens in the same minute stays in the data's order
-        return [line for _, line in events]
+    def told(events: int) -> None:
+        nonlocal done
+        done += events
+        progress(done, total)
 
-    for shard, tales in enumerate(lives):
-        chance = Random(f"{seed}/{FLIGHTS}/{shard}")
-        lines = tell(tales)
-        at_once = list(copies_at_once(len(lines), chance))
-        later = list(copies_later(len(lines), chance))
-        ranges = list(copies_of_ranges(len(lines), chance))
-        extras = _extras(lines, chain(at_once, later, ranges))
-        counts = {"at_once": len(at_once), "later": len(later), "ranges": len(ranges), "elsewhere": 0}
-        yield _write_shard(directory, FLIGHTS, shard, lines, extras, counts)
-
-    guests = _guests(movements, Random(f"{seed}/{MOVEMENTS}"))
-    for shard, tales in enumerate(movements):
-        chance = Random(f"{seed}/{MOVEMENTS}/{shard}")
-        lines = tell(tales)
-        at_once = list(copies_at_once(len(lines), chance))
-        extras = _extras(lines, at_once)
-        for line in guests[shard]:
-            extras[chance.randrange(-1, len(lines))].append(line)
-        counts = {"at_once": len(at_once), "later": 0, "ranges": 0, "elsewhere": len(guests[shard])}
-        yield _write_shard(directory, MOVEMENTS, shard, lines, extras, counts)
+    if processes is None:
+        processes = cores() if len(flights) >= _MANY else 1
+    return share_out(partial(_write_shard, directory, seed), shards, processes, told)
 
 
-def _sharded(flights: Iterable[Flight]) -> tuple[list[_Tales], list[_Tales]]:
-    """Return what to tell in each shard of `flights`, and of `movements`."""
-    lives, departures, arrivals = ([list[Flight]() for _ in range(SHARDS)] for _ in range(3))
-    from_airport, to_airport = DEPARTURE.encode(), ARRIVAL.encode()
+def _sharded(flights: Iterable[Flight], seed: int) -> list[_Shard]:
+    """Return what to write into each file."""
+    lives, trips, guests = ([list[Flight]() for _ in range(SHARDS)] for _ in range(3))
+    suffix = TRIP.encode()
     for flight in flights:
         digest = crc32(flight.flight_id.encode())
         lives[digest % SHARDS].append(flight)
         if flight.dep_delay is not None:
-            departures[crc32(from_airport, digest) % SHARDS].append(flight)
-        if flight.arr_delay is not None:
-            arrivals[crc32(to_airport, digest) % SHARDS].append(flight)
-    return (
-        [[(flight_events, members)] for members in lives],
-        [[(departure, leaving), (arrival, coming)] for leaving, coming in zip(departures, arrivals, strict=True)],
+            trips[crc32(suffix, digest) % SHARDS].append(flight)
+    chance = Random(f"{seed}/{MOVEMENTS}")
+    for home, members in enumerate(trips):
+        for flight in chance.sample(members, round(len(members) * ELSEWHERE)):
+            guests[(home + chance.randint(1, SHARDS - 1)) % SHARDS].append(flight)
+    return [
+        *(_Shard(FLIGHTS, number, members) for number, members in enumerate(lives)),
+        *(_Shard(MOVEMENTS, number, *members) for number, members in enumerate(zip(trips, guests, strict=True))),
+    ]
+
+
+def _write_shard(directory: Path, seed: int, shard: _Shard, told: Told) -> ShardCount:
+    chance = Random(f"{seed}/{shard.source}/{shard.number}")
+    life = shard.source == FLIGHTS
+    lines = _lines(flight_events if life else _trips, shard.flights, told)
+    copies: dict[str, list[Copy]] = {
+        "at_once": list(copies_at_once(len(lines), chance)),
+        "later": list(copies_later(len(lines), chance)) if life else [],
+        "ranges": list(copies_of_ranges(len(lines), chance)) if life else [],
+    }
+    extras = _extras(lines, chain.from_iterable(copies.values()))
+    for flight in shard.guests:
+        extras[chance.randrange(-1, len(lines))] += (line for _, line in _trips(flight))
+    size = _write_file(directory / shard.file, lines, extras)
+    counts = {kind: len(of_kind) for kind, of_kind in copies.items()}
+    return ShardCount(
+        source=shard.source,
+        file=shard.file,
+        events=len(lines),
+        size_bytes=size,
+        elsewhere=len(shard.guests),
+        **counts,
     )
 
 
-def _guests(movements: Sequence[_Tales], chance: Random) -> list[list[str]]:
-    """Return, per shard, lines whose originals stand in another shard."""
-    guests: list[list[str]] = [[] for _ in range(SHARDS)]
-    for home, tales in enumerate(movements):
-        for teller, members in tales:
-            for flight in chance.sample(members, round(len(members) * ELSEWHERE)):
-                away = (home + chance.randint(1, SHARDS - 1)) % SHARDS
-                guests[away] += (line for _, line in teller(flight))
-    return guests
+def _trips(flight: Flight) -> Iterator[Timed]:
+    told = trip(flight)
+    if told is not None:
+        yield told
+
+
+def _lines(teller: Callable[[Flight], Iterable[Timed]], flights: Sequence[Flight], told: Told) -> list[str]:
+    """Return the lines that tell these flights, in the order of their times."""
+    events: list[Timed] = []
+    for start in range(0, len(flights), _STEP):
+        before = len(events)
+        for flight in flights[start : start + _STEP]:
+            events += teller(flight)
+        told(len(events) - before)
+    events.sort(key=itemgetter(0))  # stable: what happens in the same minute stays in the data's order
+    return [line for _, line in events]
 
 
 def _extras(lines: Sequence[str], copies: Iterable[Copy]) -> defaultdict[int, list[str]]:
@@ -242,14 +274,8 @@ def _extras(lines: Sequence[str], copies: Iterable[Copy]) -> defaultdict[int, li
     return extras
 
 
-def _write_shard(
-    directory: Path,
-    source: str,
-    shard: int,
-    lines: Sequence[str],
-    extras: Mapping[int, Sequence[str]],
-    counts: Mapping[str, int],
-) -> ShardCount:
+def _write_file(path: Path, lines: Sequence[str], extras: Mapping[int, Sequence[str]]) -> int:
+    """Write the lines, with the extras behind theirs, and return the bytes."""
     written: list[str] = []
     start = 0
     for after in sorted(extras):
@@ -257,10 +283,8 @@ def _write_shard(
         written += extras[after]
         start = after + 1
     written += lines[start:]
-    file = _file(source, shard)
-    with (directory / file).open("wb", buffering=0) as raw:
-        size = sum(
+    with path.open("wb", buffering=0) as raw:
+        return sum(
             raw.write("".join(written[chunk : chunk + _CHUNK]).encode("ascii"))
             for chunk in range(0, len(written), _CHUNK)
         )
-    return ShardCount(source=source, file=file, events=len(lines), size_bytes=size, **counts)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 MANIFEST_FILE = "manifest.json"
-FORMAT = 2
+FORMAT = 3
 """Raised whenever the same flights and seed give other bytes than before; logs of another format are written anew."""
 
 

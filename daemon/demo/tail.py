@@ -14,10 +14,10 @@ from daemon.demo.watch import Look, ShardLook, Watcher
 
 _LOOK_SECONDS = 0.2
 _NEW = (
-    '{"event_id":"demo/1","kind":"Departure","at":"2014-01-01T12:00:00Z","airport":"JFK","day":"2014-01-01",'
-    '"flight_id":"demo","delay":20,"carrier":"XX"}'
+    '{"event_id":"demo/1","kind":"TripDiverted","at":"2014-01-01T12:00:00Z","carrier":"XX","origin":"JFK",'
+    '"day":"2014-01-01","dep_delay":20,"flight":1}'
 )
-"""A movement that the year does not hold."""
+"""A trip that the year does not hold."""
 _ROW = """SELECT attributes FROM "board-g1" WHERE key = 'JFK#2014-01-01'"""
 
 

@@ -111,10 +111,9 @@ def fold(logs: Logs, *, once: bool = True) -> Models:
     for event in logs.events("movements"):
         if not once or event["event_id"] not in seen:
             seen.add(event["event_id"])
-            delay = event["delay"] or 0
-            kind = {"Departure": "departures", "Arrival": "arrivals"}[event["kind"]]
-            row = board[f"{event['airport']}#{event['day']}"]
-            _add(row, **{kind: 1}, delay_minutes=max(delay, 0), delayed=int(delay > 15))
+            _move(board[f"{event['origin']}#{event['day']}"], "departures", event["dep_delay"])
+            if event["kind"] == "TripFlown":
+                _move(board[f"{event['dest']}#{event['dest_day']}"], "arrivals", event["arr_delay"])
     return {"flight": flight, "punctuality": dict(punctuality), "board": dict(board)}
 
 
@@ -136,6 +135,10 @@ def _count(row: dict[str, Any], kind: str, data: dict[str, Any]) -> None:
             _add(row, cancelled=1)
         case _:
             _add(row, diverted=1)
+
+
+def _move(row: dict[str, Any], kind: str, delay: int) -> None:
+    _add(row, **{kind: 1}, delay_minutes=max(delay, 0), delayed=int(delay > 15))
 
 
 def _add(row: dict[str, Any], **amounts: int | Decimal) -> None:

@@ -236,7 +236,7 @@ def test_a_daemon_that_outlives_its_demonstration_keeps_its_directory(tmp_path: 
             assert not free(directory)
             assert "another demonstration" in demo(directory).stderr
     until(lambda: free(directory))
-    assert sum(json.loads(counters)["read"] for (counters,) in committed(directory)) == 17_836
+    assert sum(json.loads(counters)["read"] for (counters,) in committed(directory)) == 15_871
 
 
 def until(condition: Callable[[], bool]) -> None:

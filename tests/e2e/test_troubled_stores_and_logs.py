@@ -14,19 +14,19 @@ POISONED = '''\
 from daemon.api import Event, View, on, projection
 
 
-@projection(name="board", version=1, source="movements", key=("data.airport", "data.day"), dedup="event")
+@projection(name="board", version=1, source="movements", key=("data.origin", "data.day"), dedup="event")
 class Board:
-    """Movements, all but one."""
+    """Trips, all but one."""
 
-    @on("Departure")
-    def departure(self, view: View, event: Event) -> None:
-        view.add(movements=1)
+    @on("TripFlown")
+    def flown(self, view: View, event: Event) -> None:
+        view.add(trips=1)
         if event.id == "POISON":
             raise ValueError("poison")
 
-    @on("Arrival")
-    def arrival(self, view: View, event: Event) -> None:
-        view.add(movements=1)
+    @on("TripDiverted")
+    def diverted(self, view: View, event: Event) -> None:
+        view.add(trips=1)
 '''
 
 
@@ -57,9 +57,9 @@ def lasted(daemon: RealDaemon, seen: int) -> timedelta:
 
 def test_an_event_that_always_fails_is_dead_lettered_once(demo_site: Site):
     """A handler raises on one event: across kills and restarts it is one dead letter, and all others are applied."""
-    poison = lonely_departure(demo_site)
+    poison = lonely_trip(demo_site)
     (demo_site.path / "poisoned.py").write_text(POISONED.replace("POISON", poison), encoding="utf-8")
-    demo_site.variables["DAEMON__PROJECTIONS"] = '["poisoned"]'
+    demo_site.variables |= {"DAEMON__PROJECTIONS": '["poisoned"]', "ENGINE__BATCH_MAX_EVENTS": "8"}
     chance = random.Random(3)
     for _ in range(10):
         before, wanted = demo_site.commits(), chance.randrange(1, 24)
@@ -69,22 +69,22 @@ def test_an_event_that_always_fails_is_dead_lettered_once(demo_site: Site):
     for _ in range(2):
         assert demo_site.once().code == 0
         letters = demo_site.query('SELECT event_id, reason, handler FROM "projectiond-dead-letters"')
-        assert letters == [(poison, "handler-raised", "departure")]
+        assert letters == [(poison, "handler-raised", "flown")]
         look, expected = demo_site.look(), demo_site.manifest
         assert look.total("dead_lettered") == 1
         assert look.total("applied") == expected.events("movements") - 1
         assert look.read == expected.lines("movements")
-        rows = demo_site.query("""SELECT sum(json_extract(attributes, '$.movements')) FROM "board-g1" """)
+        rows = demo_site.query("""SELECT sum(json_extract(attributes, '$.trips')) FROM "board-g1" """)
         assert rows == [(expected.events("movements") - 1,)]
 
 
-def lonely_departure(site: Site) -> str:
-    """The id of a departure amid its shard that was told once only."""
+def lonely_trip(site: Site) -> str:
+    """The id of a trip amid its shard that was told once only."""
     lines = {file: file.read_text(encoding="ascii").splitlines() for file in site.logs.glob("movements-*")}
     times = Counter(json.loads(line)["event_id"] for text in lines.values() for line in text)
     first = lines[site.logs / "movements-0.jsonl"]
     amid = (json.loads(line) for line in first[len(first) // 2 :])
-    return next(each["event_id"] for each in amid if each["kind"] == "Departure" and times[each["event_id"]] == 1)
+    return next(each["event_id"] for each in amid if each["kind"] == "TripFlown" and times[each["event_id"]] == 1)
 
 
 def test_a_file_that_shrinks_parks_its_shard_alone(demo_site: Site):

@@ -122,22 +122,41 @@ def test_punctuality_only_adds():
     assert {view.touch.name for view in folded.views} == {"ADDED"}
 
 
-def test_the_board_counts_movements():
-    """Departures and arrivals share one row per airport and day; early ones take nothing off the delays."""
+TRIP: dict[str, Any] = {
+    "origin": "EWR", "day": "2013-01-01", "dep_delay": 20, "dest": "IAH", "dest_day": "2013-01-02", "arr_delay": 15,
+}  # fmt: skip
+
+
+def test_the_board_counts_a_trip_at_both_its_airports():
+    """One event adds to two rows, each of its own day; early movements take nothing off the delays."""
     rows = rows_of("board")
-    place = {"airport": "EWR", "day": "2013-01-01"}
-    rows.fold(event("Departure", {**place, "delay": 20}), event("Departure", {**place, "delay": -5}))
-    rows.fold(event("Arrival", {**place, "delay": 15}), event("Arrival", {**place, "delay": None}))
-    assert rows.row("EWR#2013-01-01") == {"departures": 2, "arrivals": 2, "delay_minutes": 35, "delayed": 1}
+    rows.fold(event("TripFlown", TRIP), event("TripFlown", {**TRIP, "dep_delay": -5, "arr_delay": 16}))
+    assert rows.row("EWR#2013-01-01") == {"departures": 2, "delay_minutes": 20, "delayed": 1}
+    assert rows.row("IAH#2013-01-02") == {"arrivals": 2, "delay_minutes": 31, "delayed": 1}
+    rows.fold(event("TripFlown", {**TRIP, "origin": "IAH", "day": "2013-01-02", "dest": "EWR"}))
+    assert rows.row("IAH#2013-01-02") == {"arrivals": 2, "departures": 1, "delay_minutes": 51, "delayed": 2}
+
+
+def test_the_board_counts_no_arrival_of_a_trip_that_was_diverted():
+    """It left, and that is all that the board knows."""
+    rows = rows_of("board")
+    rows.fold(event("TripDiverted", {"origin": "EWR", "day": "2013-01-01", "dep_delay": 15}))
+    assert rows.row("EWR#2013-01-01") == {"departures": 1, "delay_minutes": 15, "delayed": 0}
+    assert len(rows.rows) == 1
+
+
+def test_the_board_only_adds():
+    """Neither of an event's two rows is read or written whole, so several shards may share them."""
+    folded = rows_of("board").fold(event("TripFlown", TRIP))
+    assert [view.touch.name for view in folded.views] == ["ADDED", "ADDED"]
 
 
 def test_the_board_counts_an_id_once():
-    """The same movement, told again in another batch, is not counted twice."""
+    """The same trip, told again in another batch, is not counted twice."""
     rows = rows_of("board")
-    movement = {"airport": "EWR", "day": "2013-01-01", "delay": 0}
-    rows.fold(event("Departure", movement, event_id="d1"), event("Departure", movement, event_id="d1"))
-    rows.fold(event("Departure", movement, event_id="d1"))
-    assert (rows.row("EWR#2013-01-01") or {})["departures"] == 1
+    rows.fold(event("TripFlown", TRIP, event_id="d1"), event("TripFlown", TRIP, event_id="d1"))
+    rows.fold(event("TripFlown", TRIP, event_id="d1"))
+    assert (rows.row("EWR#2013-01-01") or {})["departures"] == (rows.row("IAH#2013-01-02") or {})["arrivals"] == 1
 
 
 def test_an_order_ships_counts_its_day_and_sends_a_mail():
