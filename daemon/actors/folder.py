@@ -80,6 +80,7 @@ class Folder:
     _ceiling: int | None = None
     _row_conflicts: int = 0
     _preload: bool = False
+    _quick: bool = True
 
     def __post_init__(self) -> None:
         """Start with an empty cache, continuing the run of dead letters that the checkpoint remembers."""
@@ -114,6 +115,7 @@ class Folder:
                 case Unsettled():
                     break
                 case Folded():
+                    self._quick = self._quick and result.quick
                     circuit = self._final(result)
                     if circuit is None:
                         break
@@ -236,6 +238,7 @@ class Folder:
             parked=parked,
             settled=self.in_flight is None,
             failures=failures,
+            quick=self._quick,
         )
 
     def _lookup(self, loaded: dict[RowKey, StoredRow | None]) -> Callable[[RowKey], Base]:

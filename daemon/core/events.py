@@ -110,6 +110,9 @@ class BadRecord:
 
     __slots__ = ("detail", "position", "raw", "reason", "receipt")
 
+    type = ""
+    """No handler is for it."""
+
     def __init__(self, position: Position, raw: bytes, problem: EventProblem, receipt: object = None) -> None:
         """Keep the raw bytes (possibly cut by the source's size limit) and why they are no event."""
         self.position = position

@@ -5,6 +5,8 @@ pass may be thrown away and run again at will; that is how every hard case is so
 
 * a handler touches a row nobody read yet: the pass goes on only to learn which other rows are missing; the caller loads
   them all at once and folds again (`Missing`);
+* a handler gives a quick view a value that it cannot hold (a list, say): the pass runs again with views that look at
+  each value as it is given, and so do later batches;
 * a handler raises: on a settled base the pass runs once more, carefully: what each event does is taken back when it
   fails, so that no later event is judged on its remains; on top of an uncommitted batch nothing is decided
   (`Unsettled`), since the row it saw may never exist. A gap in a sequence is treated alike;
@@ -15,18 +17,19 @@ between folds except what the caller passes in.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from decimal import localcontext
 from hashlib import blake2b
+from operator import attrgetter
 from typing import Never, cast
 
 from daemon.core.dedup import DUPLICATES, Judged, Verdict, judge_sequence
 from daemon.core.errors import EventProblem
-from daemon.core.events import DIGEST_BYTES, BadRecord, Event
+from daemon.core.events import DIGEST_BYTES, BadRecord, Event, Record
 from daemon.core.folded import Failure, FoldContext, Folded, Lookup, Missing, Stop, Unsettled
 from daemon.core.identity import MAIN_VIEW, RowKey
 from daemon.core.keys import key_text
-from daemon.core.projection import OnError, OnGap
+from daemon.core.projection import Handler, OnError, OnGap
 from daemon.core.rows import Effect
 from daemon.core.values import MAX_DIGITS, MAX_INT
 from daemon.core.view import UNLOADED, QuickView, RowNeeded, SavedView, StoredRow, Touch, View, partial_view
@@ -34,32 +37,39 @@ from daemon.core.view import UNLOADED, QuickView, RowNeeded, SavedView, StoredRo
 
 def fold(judged: Judged, context: FoldContext, count: int | None = None) -> Folded | Missing | Unsettled:
     """Fold the first `count` records (default: all) and return what they come to, or what is needed first."""
+    quick, careful = context.quick, False
     with localcontext(prec=MAX_DIGITS):
-        for careful in (False, True):
+        while True:
             run = Fold(judged, context, dict(context.failures), len(judged.records) if count is None else count)
-            stop = run.run(careful=careful)
+            stop = run.run(QuickView if quick and not careful else View, careful=careful)
             if run.missing:
                 run.release()
                 return Missing(frozenset(run.missing))
-            if not run.raised:
-                break
-            if not careful:
-                run.release()
-            if not context.settled:
+            if careful or not run.raised:
+                return run.folded(stop, quick=quick)
+            run.release()
+            if quick and not run.steady:
+                quick = False
+            elif context.settled:
+                careful = True
+            else:
                 return Unsettled()
-        return run.folded(stop)
 
 
 _SETTLED = frozenset({None, *DUPLICATES})
+_STEADY_PARTS = frozenset({str, date})
+"""Types of key parts that equal nothing of another type."""
+_moment_of = attrgetter("moment")
+_type_of: Callable[[object], type] = type
 
 
 class Fold:
     """One pass. Views call back into it; nobody else should."""
 
     __slots__ = (
-        "_context", "_count", "_effects", "_emitter", "_event", "_failures", "_handler", "_judged", "_lookup", "_main",
+        "_context", "_count", "_effects", "_emitter", "_failures", "_handler", "_judged", "_lookup", "_main",
         "_make", "_newly_parked", "_ordinal", "_others", "_parked", "_spec", "_undo", "_verdicts",
-        "missing", "names", "raised", "watermark",
+        "missing", "names", "near", "raised", "steady", "watermark",
     )  # fmt: skip
 
     def __init__(self, judged: Judged, context: FoldContext, failures: dict[int, Failure], count: int) -> None:
@@ -79,23 +89,27 @@ class Fold:
         for index in failures:
             if index < count and self._verdicts[index] is None:
                 self._verdicts[index] = Verdict.FAILED
-        self._event: Event | None = None
         self._handler = ""
         self._ordinal = 0
         self._emitter: tuple[Event, str] | None = None
         self._undo: dict[RowKey, SavedView] | None = None
         self.missing: set[RowKey] = set()
         self.raised = False
+        self.steady = True
+        """No view was given a value that a quick one cannot hold."""
         self.names: set[str] = set()
-        self._make: type[View] = QuickView
+        """Attribute names that were found good in this fold."""
+        self.near: dict[tuple[str, tuple[object, ...]], View] = {}
+        """Other rows by view name and key parts, as handlers ask for them."""
+        self._make: type[View] = View
         self.watermark: datetime | None = None
 
-    def run(self, *, careful: bool = False) -> Stop | None:  # noqa: C901, PLR0912, PLR0915 - the hot loop, one on purpose
+    def run(self, make: type[View], *, careful: bool) -> Stop | None:  # noqa: C901, PLR0912, PLR0915 - one on purpose
         """Run the handlers of every new record; return where the shard must stop, if it must.
 
         Without `careful` a failing event only sets `raised`, and the pass is worth nothing but its missing rows.
         """
-        self._make = make = View if careful else QuickView
+        self._make = make
         if not careful and self._is_plain():
             self._run_plain()
             return None
@@ -139,7 +153,7 @@ class Fold:
                         continue
                 if event is not record:
                     event.key = key
-                self._event = view.last = event
+                view.last = event
                 for function, self._handler in handlers or ():
                     function(view, event)
                 moment = record.moment
@@ -162,34 +176,42 @@ class Fold:
         return stop
 
     def _is_plain(self) -> bool:
-        """Tell whether each record is a new event that needs nothing but its handlers, or a duplicate: most batches."""
-        spec, records = self._spec, self._judged.records[: self._count]
+        """Tell whether events need nothing but their handlers, or are duplicates: most batches."""
+        spec, verdicts = self._spec, self._verdicts
         return (
             not self._parked
             and not spec.upcasters
             and spec.sequence is None
-            and {*self._verdicts} <= _SETTLED
-            and {*map(type, records)} == {Event}
+            and (verdicts.count(None) == len(verdicts) or {*verdicts} <= _SETTLED)
         )
 
     def _run_plain(self) -> None:
         """Do what `run` does for a plain batch, with nothing else in the loop; the first failure ends the pass."""
-        main, key_of, handlers_of = self._main, self._spec.key, self._handlers()
-        records = cast("Sequence[Event]", self._judged.records[: self._count])
-        view_of = main.get
-        for record, verdict in zip(records, self._verdicts, strict=True):
-            handlers = handlers_of(record.type)
-            if handlers is None or verdict is not None:
+        spec, main, make, lookup = self._spec, self._main, self._make, self._lookup
+        key_of, field, view_of = spec.key, spec.key_field, main.get
+        dispatch = spec.dispatch(redelivery=self._context.redelivery)
+        function_of = {kind: self._function(handlers) for kind, handlers in dispatch.items()}.get
+        records = self._judged.records[: self._count]
+        if self._verdicts.count(None) < len(records):
+            records = [record for record, verdict in zip(records, self._verdicts, strict=True) if verdict is None]
+        bad = False
+        for record in cast("Sequence[Event]", records):
+            function = function_of(record.type)
+            if function is None:
+                bad = bad or type(record) is not Event
                 continue
             try:
-                key = record.key = key_of(record)
+                key = key_of(record) if field is None else record.data[field]
                 view = view_of(key)
                 if view is None:
-                    row_key = RowKey(MAIN_VIEW, key)
-                    view = main[key] = QuickView(self, row_key, self._lookup(row_key))
-                self._event = view.last = record
-                for function, self._handler in handlers:
-                    function(view, record)
+                    key = key_of(record)
+                    view = view_of(key)
+                    if view is None:
+                        row_key = RowKey(MAIN_VIEW, key)
+                        view = main[key] = make(self, row_key, lookup(row_key))
+                record.key = key
+                view.last = record
+                function(view, record)
             except RowNeeded:
                 continue
             except MemoryError:
@@ -197,13 +219,32 @@ class Fold:
             except Exception:  # noqa: BLE001 - the careful pass finds out what it says about its event
                 self.raised = True
                 return
-        moments = [
-            record.moment
-            for record, verdict in zip(records, self._verdicts, strict=True)
-            if verdict is None and record.moment is not None
-        ]
-        self.watermark = max(moments, default=None)
+        self._end_plain([record for record in records if type(record) is Event] if bad else records)
+
+    def _end_plain(self, records: Sequence[Record]) -> None:
+        """Settle what a plain pass left out, given the events that it had in it."""
+        if len(records) < self._count:
+            for index, record in enumerate(self._judged.records[: self._count]):
+                if isinstance(record, BadRecord):
+                    self._settle(index, record, self._verdicts[index])
+        try:
+            self.watermark = max(map(_moment_of, records), default=None)
+        except TypeError:  # some carry no time
+            moments = (record.moment for record in cast("Sequence[Event]", records) if record.moment is not None)
+            self.watermark = max(moments, default=None)
         self.raised = self.raised or self._doubtful()
+
+    def _function(self, handlers: tuple[Handler, ...]) -> Callable[[View, Event], None]:
+        """Return one function for all handlers of a type."""
+        if len(handlers) == 1:
+            return handlers[0].function
+
+        def run(view: View, event: Event) -> None:
+            for self._handler, function, _ in handlers:
+                function(view, event)
+            self._handler = ""
+
+        return run
 
     def _handlers(self) -> Callable[[str], list[tuple[Callable[[View, Event], None], str]] | None]:
         dispatch = self._spec.dispatch(redelivery=self._context.redelivery)
@@ -225,7 +266,7 @@ class Fold:
                         return True
         return False
 
-    def folded(self, stop: Stop | None) -> Folded:
+    def folded(self, stop: Stop | None, *, quick: bool) -> Folded:
         """Return the result of a pass that missed nothing and in which nothing raised."""
         count = self._count if stop is None else stop.index
         views = [*self._main.values(), *self._others.values()]
@@ -243,12 +284,14 @@ class Fold:
             verdicts=self._verdicts[:count],
             newly_parked=self._newly_parked,
             watermark=self.watermark,
+            kinds=frozenset({*self._verdicts[:count]}),
             stop=stop,
+            quick=quick,
         )
 
     def release(self) -> None:
         """Forget the views, which know this fold: a cycle would keep a whole batch alive until the collector comes."""
-        self._main, self._others, self._undo = {}, {}, None
+        self._main, self._others, self._undo, self.near = {}, {}, None, {}
 
     # What views call
 
@@ -257,31 +300,34 @@ class Fold:
         self.missing.add(key)
         raise RowNeeded
 
-    def at(self, view: str, parts: tuple[object, ...]) -> View:
-        """Return the view of another row."""
+    def at(self, view: str, parts: tuple[object, ...], event: Event | None) -> View:
+        """Return the view of another row, touched by `event`."""
         if not view or "@" in view:
             raise EventProblem("bad-view", f"view name {view!r} must be non-empty and hold no '@'; rename it")
-        return self._other(RowKey(view, key_text(parts)))
+        other = self._other(RowKey(view, key_text(parts)), event)
+        if self._undo is None and type(view) is str and _STEADY_PARTS.issuperset(map(_type_of, parts)):
+            self.near[view, parts] = other
+        return other
 
-    def partial(self, row_key: RowKey) -> View:
+    def partial(self, row_key: RowKey, event: Event | None) -> View:
         """Return the view of this shard's partial of a shared row."""
-        return self._other(RowKey(partial_view(row_key.view, self._context.shard.label), row_key.key))
+        return self._other(RowKey(partial_view(row_key.view, self._context.shard.label), row_key.key), event)
 
-    def emit(self, name: str, payload: Mapping[str, object]) -> None:
-        """Record an effect of the current event."""
-        event = self._event
+    def emit(self, name: str, payload: Mapping[str, object], event: Event | None) -> None:
+        """Record an effect of `event`."""
         if self._context.redelivery:
             return
         if event is None:  # pragma: no cover - views are only reachable from a running handler
             return
-        emitter = (event, self._handler)
+        handler = self._handler or self._spec.handlers[event.type][0].name
+        emitter = (event, handler)
         self._ordinal = self._ordinal + 1 if emitter == self._emitter else 0
         self._emitter = emitter
-        identity = "\0".join((self._spec.name, event.id, self._handler, str(self._ordinal)))
+        identity = "\0".join((self._spec.name, event.id, handler, str(self._ordinal)))
         effect_id = blake2b(identity.encode(), digest_size=DIGEST_BYTES).hexdigest()
         self._effects.append(Effect(effect_id, name, payload, event.id, event.key))
 
-    def _other(self, row_key: RowKey) -> View:
+    def _other(self, row_key: RowKey, event: Event | None) -> View:
         if row_key.view == MAIN_VIEW:
             view = self._main.get(row_key.key)
             if view is None:
@@ -292,7 +338,7 @@ class Fold:
                 view = self._others[row_key] = self._make(self, row_key, self._lookup(row_key))
         if self._undo is not None:
             self._save(view)
-        view.last = self._event
+        view.last = event
         return view
 
     def _save(self, view: View) -> None:
@@ -341,8 +387,8 @@ class Fold:
         """Advance the sequence over a dead-lettered event, if it has a readable number, so that its key goes on."""
         try:
             upcast = self._spec.upcasters.get(record.type)
-            self._event = event = upcast(record) if upcast else record
-            self._advance(self._other(RowKey(MAIN_VIEW, record.key)), event)
+            event = upcast(record) if upcast else record
+            self._advance(self._other(RowKey(MAIN_VIEW, record.key), event), event)
         except (Exception, RowNeeded):  # noqa: BLE001 - the same failure that is being dead-lettered, or noted as missing
             return
 

@@ -61,7 +61,11 @@ class Folded:
     verdicts: list[Verdict | None]
     newly_parked: dict[str, Failure]
     watermark: datetime | None
+    kinds: AbstractSet[Verdict | None]
+    """The verdicts that occur."""
     stop: Stop | None = None
+    quick: bool = True
+    """Whether the next batch may be folded by quick views first (`FoldContext.quick`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,3 +82,5 @@ class FoldContext:
     settled: bool = True
     redelivery: bool = False
     failures: Mapping[int, Failure] = field(default_factory=dict[int, Failure])
+    quick: bool = True
+    """False where values have to be looked at as they are given: a projection that stores lists, say."""

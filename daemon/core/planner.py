@@ -175,8 +175,9 @@ def _last_applied(folded: Folded, records: list[Record]) -> Record:
 
 def provenance(shard_label: str, record: Record) -> str:
     """Return `_src`: the shard, position and event id that a row was last touched by."""
-    event_id = record.id if isinstance(record, Event) else ""
-    return f"{shard_label}@{position_text(record.position)}#{event_id}"
+    event_id = record.id if type(record) is Event else ""
+    position = record.position
+    return f"{shard_label}@{position[0] if len(position) == 1 else position_text(position)}#{event_id}"
 
 
 def shard_of(source: str) -> str:
@@ -232,6 +233,8 @@ def _dead_letter(record: Record, failure: Failure, now: datetime) -> DeadLetter:
 
 
 def _parked(folded: Folded, records: list[Record], context: PlanContext) -> tuple[ParkedEvent, ...]:
+    if Verdict.PARKED not in folded.kinds:
+        return ()
     parked: list[ParkedEvent] = []
     told: set[str] = set()
     for index, verdict in enumerate(folded.verdicts):
@@ -274,7 +277,7 @@ def _checkpoint_after(commit: Commit, folded: Folded, chunk: Chunk, context: Pla
 
 def _counts(commit: Commit, folded: Folded) -> dict[str, int]:
     verdicts = folded.verdicts
-    by_verdict = {verdict: verdicts.count(verdict) for verdict in {*verdicts}}
+    by_verdict = {verdict: verdicts.count(verdict) for verdict in folded.kinds if verdict is not None}
     duplicates = sum(by_verdict.get(verdict, 0) for verdict in DUPLICATES)
     parked = len(commit.parked)
     dead = sum(1 for index in folded.failures if verdicts[index] is not Verdict.PARKED)

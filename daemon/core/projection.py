@@ -66,10 +66,11 @@ class Index(NamedTuple):
 class ProjectionSpec:
     """A loaded projection. Times are timedeltas, windows are counts of ids.
 
-    `key` returns an event's natural key and raises EventProblem when there is none. `sequence` returns the entity's own
-    number (only with `Dedup.SEQUENCE`). `upcasters` map an old event type to a function that returns the newer event.
-    `explicit` names the options that the code sets itself, which the settings' general defaults leave alone.
-    `code_digest` identifies the handlers' code (hex).
+    `key` returns an event's natural key and raises EventProblem when there is none; `key_field` is the payload field
+    that holds it, where it is just that, so that a row already met in a batch is found without a call. `sequence`
+    returns the entity's own number (only with `Dedup.SEQUENCE`). `upcasters` map an old event type to a function that
+    returns the newer event. `explicit` names the options that the code sets itself, which the settings' general
+    defaults leave alone. `code_digest` identifies the handlers' code (hex).
     """
 
     name: str
@@ -90,6 +91,7 @@ class ProjectionSpec:
     expires: timedelta | None = None
     explicit: frozenset[str] = frozenset()
     code_digest: str = ""
+    key_field: str | None = None
 
     def dispatch(self, *, redelivery: bool) -> Mapping[str, tuple[Handler, ...]]:
         """Return the handlers by event type, without the `replay=False` ones during a re-delivery."""

@@ -13,11 +13,13 @@ stays free of reads and conditions; touching an unloaded row in any other way ra
 changed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import IntEnum
+from itertools import chain
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast, override
 
+from daemon.core.errors import EventProblem
 from daemon.core.events import Event
 from daemon.core.identity import MAIN_VIEW, RowKey
 from daemon.core.rows import Amounts, Attributes, Sequences, StoredRow
@@ -57,6 +59,9 @@ class Touch(IntEnum):
 
 
 _UNTOUCHED, _READ, _ADDED, _WRITTEN = Touch
+_INTEGER = {int}
+_type_of: Callable[[object], type] = type
+_values_of = dict[str, Any].values
 _all_steady = STEADY_TYPES.issuperset
 
 
@@ -134,7 +139,7 @@ class View:
         if amounts:
             named = {**amounts, **named}
         if shared:
-            self._fold.partial(self.row_key).add(named)
+            self._fold.partial(self.row_key, self.last).add(named)
             return
         check_names(named)
         if self.touch is _READ or self.sequences is not None:
@@ -160,11 +165,16 @@ class View:
 
     def at(self, view: str, *key: object) -> "View":
         """Return another row's view: row `key` (its parts joined as composite keys are) of the view named `view`."""
-        return self._fold.at(view, key)
+        try:
+            near = self._fold.near[view, key]
+        except (KeyError, TypeError):  # not there yet, or no hashable key
+            return self._fold.at(view, key, self.last)
+        near.last = self.last
+        return near
 
     def emit(self, name: str, /, **payload: object) -> None:
         """Record an effect, to be relayed exactly once by what reads the effects table; never during a re-delivery."""
-        self._fold.emit(name, normalise(payload))
+        self._fold.emit(name, normalise(payload), self.last)
 
     def settle(self) -> Touch:
         """Close the row at the end of a fold: a row whose sequence advanced is written whole.
@@ -213,14 +223,14 @@ class View:
 
 
 class QuickView(View):
-    """A view that notes calls down and works them off together, at the speed of plain dict updates.
+    """A view that only notes calls down, and works them off together, at the speed of plain dict updates.
 
-    `pending` holds changes of a written row, or amounts for a row that was only added to; `names` the attribute names
-    that were found good in this fold; `kinds` the types of the values in `pending`. A value that may change afterwards,
-    such as a list that the handler fills further, is copied as it is noted down.
+    `pending` holds changes of a written row, or amounts for a row that was only added to. What a quick view cannot hold
+    (a list, which a handler may fill further; a value that nothing can store) has the fold start over with views that
+    check each call, and the projection do without quick views from then on.
     """
 
-    __slots__ = ("kinds", "names", "pending")
+    __slots__ = ("pending",)
 
     def __init__(self, fold: "Fold", row_key: RowKey, base: Base) -> None:
         """Stand for `row_key` on top of `base` (made by the fold only)."""
@@ -232,9 +242,7 @@ class QuickView(View):
         self.amounts = {}
         self.touch = _UNTOUCHED
         self.lent = False
-        self.names = fold.names
         self.pending: list[dict[str, Any]] = []
-        self.kinds: set[type] = set()
 
     @property
     @override
@@ -250,30 +258,24 @@ class QuickView(View):
         if self.touch is not _WRITTEN:
             self.own()
         self.image = {}
-        changes = {**attributes, **named} if attributes else named
-        self.kinds.update(map(type, changes.values()))
-        if not self.kinds <= STEADY_TYPES:
-            changes = _normalised(changes)
-        self.pending.append(changes)
+        self.pending.append({**attributes, **named} if attributes else named)
 
     @override
     def patch(self, attributes: Mapping[str, object] | None = None, /, **named: object) -> None:
         if self.touch is not _WRITTEN:
             self.own()
-        changes = {**attributes, **named} if attributes else named
-        self.kinds.update(map(type, changes.values()))
-        if not self.kinds <= STEADY_TYPES:
-            changes = _normalised(changes)
-        self.pending.append(changes)
+        self.pending.append({**attributes, **named} if attributes else named)
 
     @override
-    def add(self, amounts: Mapping[str, object] | None = None, /, *, shared: bool = False, **named: object) -> None:
-        if not shared and (self.touch is _ADDED or (self.touch is _UNTOUCHED and self.sequences is None)):
+    def add(self, amounts: Mapping[str, object] | None = None, /, **named: object) -> None:
+        # `shared` comes as one of `named`: as a parameter it would be compared with the name of each amount.
+        if "shared" not in named and (self.touch is _ADDED or (self.touch is _UNTOUCHED and self.sequences is None)):
             self.touch = _ADDED
             self.pending.append({**amounts, **named} if amounts else named)
             return
         if self.pending:
             self._work_off()
+        shared = bool(named.pop("shared", False))
         plain = self.touch is _WRITTEN and not shared and not amounts and self.image is not None
         if plain and _add_integers(self._unlend(), named):
             return
@@ -289,7 +291,9 @@ class QuickView(View):
     def settle(self) -> Touch:
         if self.pending:
             self._work_off()
-        return super().settle()
+        if self.sequences is not None and self.touch is not _WRITTEN:
+            self.own()
+        return self.touch
 
     @override
     def own(self) -> None:
@@ -310,16 +314,19 @@ class QuickView(View):
             raise
 
     def _apply(self, pending: list[dict[str, Any]]) -> None:
-        """Merge changes into the image."""
-        if not self.kinds <= PLAIN_TYPES:
-            self.kinds = set()
-            pending = [_normalised(changes) for changes in pending]  # what a later change hides must be right too
+        """Merge changes into the image; what a later change hides must be right too."""
+        kinds = {*map(_type_of, chain.from_iterable(map(_values_of, pending)))}
+        if not kinds <= PLAIN_TYPES:
+            if not kinds <= STEADY_TYPES:
+                self._fold.steady = False
+                raise EventProblem("bad-value", "a value of this type has to be looked at as it is given")
+            pending = [_normalised(changes) for changes in pending]
         merged = pending[0]
         for changes in pending[1:]:
-            merged.update(changes)
-        if not merged.keys() <= self.names:
+            merged |= changes
+        if not merged.keys() <= self._fold.names:
             check_names(merged)
-            self.names.update(merged)
+            self._fold.names.update(merged)
         if self.image and self.lent:
             self.image, self.lent = {**self.image, **merged}, False
         elif self.image:
@@ -328,18 +335,15 @@ class QuickView(View):
             self.image = merged
 
     def _add_up(self, pending: list[dict[str, Any]]) -> None:
-        """Sum amounts, the common case of integers without a call per number."""
+        """Sum amounts, the common case (the same integers in each call) attribute by attribute."""
         mine, image = self.amounts, self.image
-        for amounts in pending:
-            for name, value in amounts.items():
-                total = mine.get(name, 0)
-                if type(value) is int and type(total) is int:
-                    mine[name] = total + value
-                else:
-                    mine[name] = add_exact(total, amount_of(value, name), name)
-        if not mine.keys() <= self.names:
+        if mine or not _add_columns(mine, pending):
+            for amounts in pending:
+                for name, value in amounts.items():
+                    mine[name] = add_exact(mine.get(name, 0), amount_of(value, name), name)
+        if not mine.keys() <= self._fold.names:
             check_names(mine)
-            self.names.update(mine)
+            self._fold.names.update(mine)
         if image is not None:
             for name, total in mine.items():
                 add_exact(image.get(name), total, name)
@@ -379,6 +383,24 @@ def _copied(value: Any) -> Any:
     if type(value) is dict:
         return {name: _copied(item) for name, item in cast("dict[str, Any]", value).items()}
     return value
+
+
+def _add_columns(sums: Amounts, amounts: list[dict[str, Any]]) -> bool:
+    """Sum integers name by name; False, with nothing done, when there are others or the names differ."""
+    names = amounts[0]
+    if {*map(len, amounts)} != {len(names)}:
+        return False
+    found: Amounts = {}
+    try:
+        for name in names:
+            column = [each[name] for each in amounts]
+            if {*map(_type_of, column)} != _INTEGER:
+                return False
+            found[name] = sum(column)
+    except KeyError:
+        return False
+    sums.update(found)
+    return True
 
 
 def _add_integers(image: Attributes, named: dict[str, Any]) -> bool:

@@ -12,7 +12,7 @@ from daemon.loading import options as check
 from daemon.loading.declare import Declaration, declarations_of
 from daemon.loading.digest import code_digest
 from daemon.loading.handlers import Method, compile_handlers, compile_upcasters, methods_of
-from daemon.loading.paths import key_function, sequence_function
+from daemon.loading.paths import key_field, key_function, sequence_function
 from daemon.loading.problems import Collector, ProjectionProblems
 
 _DEFAULTS = ProjectionSpec("", 1, (), lambda event: event.key, {})
@@ -74,6 +74,7 @@ def compile_declaration(
         version=options.version,
         sources=options.sources,
         key=options.key,
+        key_field=options.key_field,
         handlers=handlers,
         dedup=options.dedup,
         sequence=options.sequence,
@@ -106,6 +107,7 @@ def _compile_options(declaration: Declaration, sources: Collection[str], collect
         version=attempt(lambda: check.version_of(given["version"]), base.version),
         sources=attempt(lambda: check.sources_of(given["source"], sources), base.sources),
         key=attempt(lambda: key_function(given["key"]), base.key),
+        key_field=key_field(given["key"]),
         handlers={},
         dedup=attempt(lambda: check.choice_of("dedup", given["dedup"], Dedup), base.dedup),
         sequence=optional("sequence", sequence_function, cast("Callable[[Event], int] | None", None)),

@@ -42,6 +42,14 @@ def key_function(key: object) -> KeyFunction:
     raise Mistake(f"key={key!r:.80} is no path, no tuple of paths and no function", _PATHS)
 
 
+def key_field(key: object) -> str | None:
+    """Return the payload field that holds the key, where `key` is just that: `order_id` for `data.order_id`."""
+    if not isinstance(key, str):
+        return None
+    root, _, name = key.partition(".")
+    return name if root == "data" and name and "." not in name else None
+
+
 def sequence_function(path: object) -> Callable[[Event], int]:
     """Compile a projection's `sequence`: a path into `data`.
 

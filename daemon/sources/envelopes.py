@@ -12,25 +12,25 @@ from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from hashlib import blake2b
+from operator import itemgetter
 from types import MappingProxyType
 from typing import Any, NoReturn, Protocol, cast
 
 import orjson
 
 from daemon.core.errors import EventProblem
-from daemon.core.events import BadRecord, Event, Record
+from daemon.core.events import DIGEST_BYTES, BadRecord, Event, Record
 from daemon.core.positions import Position
 from daemon.wire.exact_json import (
     BYTES_NAME,
     MAX_DEPTH,
     canonical_number,
     check_depth,
-    exact_payload,
-    is_canonical,
     loads,
     loads_exact,
-    may_hold_fractions,
+    may_round,
     problem_of,
+    take_decimals,
 )
 
 WHOLE_OBJECT = "."
@@ -45,6 +45,11 @@ _SHOWN = 80
 _NOT_HEADERS = frozenset({"specversion", "id", "type", "source", "time", "subject", "data", "data_base64"})
 _POINT, _PLUS = b".+"
 _MISSING = object()
+_HASHER = blake2b(digest_size=DIGEST_BYTES)
+"""Copied for each payload, which costs half of making one with a keyword."""
+_USUAL = 6
+_USUAL_ATTRIBUTES = itemgetter("id", "type", "source", "specversion", "time", "data")
+"""What most CloudEvents have, and nothing else."""
 
 
 class Envelope(Protocol):
@@ -58,51 +63,43 @@ class Envelope(Protocol):
 class CloudEvents:
     """CloudEvents 1.0 in structured JSON mode; extension attributes become the event's headers."""
 
-    def decode_many(  # noqa: C901, PLR0912 - one flat loop, as the module says
-        self, lines: Sequence[bytes], positions: Sequence[Position], max_depth: int
-    ) -> list[Record]:
+    def decode_many(self, lines: Sequence[bytes], positions: Sequence[Position], max_depth: int) -> list[Record]:
         """Decode one CloudEvent a line."""
-        parse, dumps, hash_of, time_of, make = orjson.loads, orjson.dumps, blake2b, datetime.fromisoformat, Event
-        first, last = _FIRST_MOMENT, _LAST_MOMENT
+        parse, dumps, hasher, time_of, make = orjson.loads, orjson.dumps, _HASHER.copy, datetime.fromisoformat, Event
+        pick, first, last, sort = _USUAL_ATTRIBUTES, _FIRST_MOMENT, _LAST_MOMENT, _SORT
+        rounds: bool | None = None
         records: list[Record] = []
         add = records.append
         for raw, position in zip(lines, positions, strict=True):
             try:
                 fields = parse(raw)
-                event_id, kind, source = fields["id"], fields["type"], fields["source"]
+                if len(fields) == _USUAL and "time" in fields and "data" in fields:
+                    event_id, kind, source, version, moment, data = pick(fields)
+                    subject, headers = None, _NO_HEADERS
+                else:
+                    event_id, kind, source, version, moment, data, subject, headers = _attributes(fields)
                 # x > "" is one test of two things: it raises for what is no string, and is false for an empty one.
-                if not (event_id > "" and kind > "" and source > "" and fields["specversion"] == CLOUDEVENTS_VERSION):
+                if not (event_id > "" and kind > "" and source > "" and version == CLOUDEVENTS_VERSION):
                     _explain_cloud_event(raw)
-                known = 4
-                moment = subject = data = None
-                if "time" in fields:
-                    known += 1
-                    moment = time_of(fields["time"])
+                if moment is not None:
+                    moment = time_of(moment)
                     if not first <= moment <= last:  # raises for a naive time
                         _explain_cloud_event(raw)
-                if "data" in fields:
-                    known += 1
-                    data = fields["data"]
-                if "subject" in fields:
-                    known += 1
-                    subject = fields["subject"]
-                    if type(subject) is not str and subject is not None:
-                        _explain_cloud_event(raw)
-                if len(fields) == known:
-                    headers = _NO_HEADERS
-                else:
-                    headers, data = _optional_attributes(fields)
-                dump = dumps(data, _encoded, _SORT)
-                if (_POINT in dump or _PLUS in dump or dump.find(b"e-") >= 0) and may_hold_fractions(dump):
-                    exact = exact_payload(data, raw)
-                    data = loads_exact(raw)["data"] if exact is None else exact
-                    if exact is None or not is_canonical(dump):
-                        dump = dumps(data, canonical_number, _SORT)
+                dump = dumps(data, _encoded, sort)
+                if (_POINT in dump or _PLUS in dump or dump.find(b"e-") >= 0) and (floats := take_decimals(data)):
+                    if rounds is None:
+                        rounds = may_round(b"\n".join(lines))  # once for all lines: most batches hold no such number
+                    if floats < 0 or (rounds and may_round(raw)):
+                        data = loads_exact(raw)["data"]
+                        dump = dumps(data, canonical_number, sort)
+                    elif floats > 1:
+                        dump = dumps(data, canonical_number, sort)
                 # A dump nested d deep has at least 2 d bytes, so that a short one needs no counting.
                 if len(dump) + 2 > 2 * max_depth and dump.count(b"{") + dump.count(b"[") >= max_depth:
                     check_depth(raw, max_depth)
-                digest = hash_of(dump, digest_size=16).digest()
-                add(make(event_id, kind, source, subject, moment, data, headers, position, digest, raw))
+                digest = hasher()
+                digest.update(dump)
+                add(make(event_id, kind, source, subject, moment, data, headers, position, digest.digest(), raw))
             except Exception as error:  # noqa: BLE001 - what is wrong is found out, and kept, by reading the line again
                 add(_bad(raw, position, error, max_depth, _explain_cloud_event))
         return records
@@ -133,12 +130,13 @@ class FieldMap:
         self, lines: Sequence[bytes], positions: Sequence[Position], max_depth: int
     ) -> list[Record]:
         """Decode one event a line."""
-        parse, dumps, hash_of, time_of, make = orjson.loads, orjson.dumps, blake2b, datetime.fromisoformat, Event
+        parse, dumps, hasher, time_of, make = orjson.loads, orjson.dumps, _HASHER.copy, datetime.fromisoformat, Event
         id_path, type_path, data_path, time_path = self.id, self.type, self.data, self.time
         time_name = time_path[0] if len(time_path) == 1 else None
         source_path, subject_path = self.source, self.subject
         first, last = _FIRST_MOMENT, _LAST_MOMENT
         source = subject = moment = None
+        rounds: bool | None = None
         records: list[Record] = []
         add = records.append
         for raw, position in zip(lines, positions, strict=True):
@@ -165,15 +163,19 @@ class FieldMap:
                 if subject_path:
                     subject = _text(fields, subject_path)
                 dump = dumps(data, None, _SORT)
-                if (_POINT in dump or _PLUS in dump or dump.find(b"e-") >= 0) and may_hold_fractions(dump):
-                    exact = exact_payload(data, raw)
-                    data = _dig(loads_exact(raw), data_path) if exact is None else exact
-                    if exact is None or not is_canonical(dump):
+                if (_POINT in dump or _PLUS in dump or dump.find(b"e-") >= 0) and (floats := take_decimals(data)):
+                    if rounds is None:
+                        rounds = may_round(b"\n".join(lines))  # once for all lines: most batches hold no such number
+                    if floats < 0 or (rounds and may_round(raw)):
+                        data = _dig(loads_exact(raw), data_path)
+                        dump = dumps(data, canonical_number, _SORT)
+                    elif floats > 1:
                         dump = dumps(data, canonical_number, _SORT)
                 if len(raw) > 2 * max_depth and raw.count(b"{") + raw.count(b"[") > max_depth:
                     check_depth(raw, max_depth)
-                digest = hash_of(dump, digest_size=16).digest()
-                add(make(event_id, kind, source, subject, moment, data, _NO_HEADERS, position, digest, raw))
+                digest = hasher()
+                digest.update(dump)
+                add(make(event_id, kind, source, subject, moment, data, _NO_HEADERS, position, digest.digest(), raw))
             except Exception as error:  # noqa: BLE001 - as above
                 add(_bad(raw, position, error, max_depth, self._explain))
         return records
@@ -225,6 +227,18 @@ def _explain_cloud_event(raw: bytes) -> None:
     subject = fields.get("subject")
     if subject is not None and type(subject) is not str:
         _refuse("bad-field", f"'subject' is {_shown(subject)}; write a string or leave it out")
+
+
+def _attributes(fields: dict[str, Any]) -> tuple[str, str, str, str, str | None, Any, str | None, Mapping[str, str]]:
+    """Return id, type, source, version, time, data, subject and headers of a CloudEvent of any shape."""
+    subject = fields.get("subject")
+    if type(subject) is not str and subject is not None:
+        _refuse("bad-field", f"'subject' is {_shown(subject)}; write a string or leave it out")
+    headers, data = _optional_attributes(fields)
+    return (
+        fields["id"], fields["type"], fields["source"], fields["specversion"],
+        fields.get("time"), data, subject, headers,
+    )  # fmt: skip
 
 
 def _optional_attributes(fields: dict[str, Any]) -> tuple[Mapping[str, str], Any]:

@@ -109,6 +109,44 @@ def exact_payload(data: object, raw: bytes) -> object | None:
     return _with_decimals(data)
 
 
+def may_round(raw: bytes) -> bool:
+    """Tell whether a number in `raw` may hold more than a double keeps: over 15 digits, or an exponent."""
+    shape = raw.translate(_SHAPE)
+    return _SIXTEEN_DIGITS in shape or (shape.find(b"0e") >= 0 and _EXPONENT_IN_SHAPE(shape) is not None)
+
+
+def take_decimals(value: Any) -> int:
+    """Replace each float inside `value`, parsed by orjson, by the decimal of its shortest text, in place.
+
+    Returns 0 when there was none; 1 when orjson's dump of the floats is canonical already; 2 or 3 when it is not, as
+    for 2.0; -1 when `value` itself is a float, which cannot be replaced. What `may_round` holds for must be read again.
+    """
+    found = 0
+    if type(value) is dict:
+        entries = cast("dict[str, Any]", value)
+        for name, item in entries.items():
+            kind = _type_of(item)
+            if kind is float:
+                text = repr(item)
+                entries[name] = Decimal(text)
+                found |= 2 if text[-2:] == ".0" or "e" in text else 1
+            elif kind is dict or kind is list:
+                found |= take_decimals(item)
+    elif type(value) is list:
+        items = cast("list[Any]", value)
+        for index, item in enumerate(items):
+            kind = _type_of(item)
+            if kind is float:
+                text = repr(item)
+                items[index] = Decimal(text)
+                found |= 2 if text[-2:] == ".0" or "e" in text else 1
+            elif kind is dict or kind is list:
+                found |= take_decimals(item)
+    elif type(value) is float:
+        return -1
+    return found
+
+
 def is_canonical(dump: bytes) -> bool:
     """Tell whether orjson's dump of a payload with floats has each number in the canonical form already."""
     return _WHOLE_FLOAT(dump) is None and not dump.endswith(b".0") and _EXPONENT_START(dump) is None
