@@ -112,6 +112,7 @@ async def test_a_duplicate_arrives_later(db: Any, token: dict[str, str], count: 
     script(db, DuplicateLater(30.0), operation="TransactWriteItems")
     await db.ok("TransactWriteItems", **ADD, **token)
     assert (await db.item("n"))["n"] == {"N": "1"}
+    assert db.server.running == 1
     await db.clock.advance(30)
     await settle()
     assert (await db.item("n"))["n"] == {"N": count}
