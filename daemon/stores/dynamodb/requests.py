@@ -156,10 +156,13 @@ class Requests:
         ids = [event_id for event_id, _ in markers]
         dump = _dumps(ids)
         if (len(dump) > SAFE_ID and max(map(len, ids)) > SAFE_ID) or b'"/' in dump:
-            dump = _dumps([marker_key("", event_id) for event_id in ids])
+            ids = [marker_key("", event_id) for event_id in ids]
+            dump = _dumps(ids)
+        # Without an escaped quote, only where one id ends and the next begins do quotes meet a comma.
+        keys = dump[2:-2].split(b'","') if b'\\"' not in dump else [_dumps(event_id)[1:-1] for event_id in ids]
         text = b2a_base64(_PADDING.join([digest for _, digest in markers]) + _PADDING, newline=False)
         values: list[Any] = [None] * (2 * count)
-        values[::2] = dump[2:-2].split(b'","')  # no string holds that: its own quotes are escaped
+        values[::2] = keys
         values[1::2] = unpack(_CUT_DIGESTS * count, text)
         template = (
             f'{self._marker}{label}%b"}},"digest":{{"B":"%b=="}},"expires":{{"N":"{expires}"}}}},'

@@ -38,6 +38,8 @@ _CONTAINER_BYTES = 3
 _ELEMENT_BYTES = 1
 _ODD_BYTES = 40
 """What is allowed for keys' and bookkeeping's names and numbers in a bound."""
+_MARKER_BYTES = 160
+"""What a marker takes besides its id."""
 _SMALL = 8 * 1024
 """A bound below this is good enough: a hundred of them stay far below what a transaction holds."""
 
@@ -50,11 +52,11 @@ def measure(action: Action) -> int:
     Raises EventProblem (`too-large`, `bad-value`, `bad-key`) for one that DynamoDB can never hold.
     """
     kind = type(action)
-    if kind is MarkerWrite:
-        return 160 + 4 * len(cast("MarkerWrite", action).event_id)
-    if kind is RowWrite:
-        return _row(cast("RowWrite", action))
     try:
+        if kind is MarkerWrite:
+            return _MARKER_BYTES + 4 * len(cast("MarkerWrite", action).event_id)
+        if kind is RowWrite:
+            return _row(cast("RowWrite", action))
         return _MEASURES[kind](action)
     except UnicodeError as error:
         raise EventProblem("bad-value", f"text cannot be written as UTF-8 ({error}); drop lone surrogates") from error
@@ -72,23 +74,21 @@ LIMITS = Limits(
 def _row(write: RowWrite) -> int:
     view, key = write.key
     attributes = write.attributes
+    wide = len(write.source) + len(key) + len(view)
     try:
         dump = _dumps(attributes, _seldom) if attributes else b""
-        wide = len(write.source) + len(key) + len(view)
-        bound = 2 * len(dump) + 4 * wide + 5 * _ODD_BYTES
-        if bound > _SMALL or dump.count(b"[") + dump.count(b"{") > MAX_NESTING or write.sequences:
-            bound = _exact_row(write)
-        elif write.kind is WriteKind.ADD and attributes:
-            _check_expression(attributes)
-        if wide > MAX_SORT_KEY_BYTES // 4 or not key or not view:
-            check_key(write.key)
-        return bound
-    except (TypeError, UnicodeError, orjson.JSONEncodeError) as error:
-        size = _exact_row(write)  # a plain dump is stricter than DynamoDB about numbers: integers beyond 64 bits
+    except TypeError:  # stricter than DynamoDB about numbers: integers beyond 64 bits
+        dump = None
+    if wide > MAX_SORT_KEY_BYTES // 4 or not key or not view:
         check_key(write.key)
-        if isinstance(error, UnicodeError):
-            raise EventProblem("bad-value", f"text cannot be written as UTF-8 ({error})") from error
-        return size
+    if dump is None or write.sequences or dump.count(b"[") + dump.count(b"{") > MAX_NESTING:
+        return _exact_row(write)
+    bound = 2 * len(dump) + 4 * wide + 5 * _ODD_BYTES
+    if bound > _SMALL:
+        return _exact_row(write)
+    if write.kind is WriteKind.ADD and attributes:
+        _check_expression(attributes)
+    return bound
 
 
 def _seldom(value: object) -> str:
