@@ -196,8 +196,8 @@ def test_all_at_once_until_interrupted() -> None:
             children = subprocess.run(
                 ["pgrep", "-P", str(running.pid)], capture_output=True, text=True, check=True
             ).stdout.split()
-            assert [line.split()[0] for line in told] == ["Kafka", "Dynoxide", "MiniStack", "Ctrl-C"]
-            assert len(children) == 3
+            assert [line.split()[0] for line in told] == ["Kafka", "Dynoxide", "MiniStack", "Strict", "Ctrl-C"]
+            assert len(children) == 4
             running.send_signal(signal.SIGINT)
             assert running.stdout.read() == "ended\n"
             assert running.wait(60) == 0

@@ -13,6 +13,7 @@ import pytest
 from daemon.demo.services.dynoxide import Dynoxide, fetch_dynoxide
 from daemon.demo.services.kafka import KafkaBroker, fetch_kafka
 from daemon.demo.services.ministack import Ministack
+from daemon.demo.services.strict import StrictDynamoDB
 
 
 @pytest.fixture(scope="session")
@@ -35,6 +36,13 @@ def dynoxide(tell: Callable[[str], None]) -> Iterator[Dynoxide]:
 def ministack() -> Iterator[Ministack]:
     """Another DynamoDB in memory, which speaks SQS and EventBridge too."""
     with Ministack() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def strict_dynamodb() -> Iterator[StrictDynamoDB]:
+    """The project's own strict DynamoDB, in a process of its own."""
+    with StrictDynamoDB() as server:
         yield server
 
 

@@ -14,6 +14,7 @@ from daemon.demo.interrupts import Interrupts
 from daemon.demo.services.dynoxide import Dynoxide, fetch_dynoxide
 from daemon.demo.services.kafka import KafkaBroker, fetch_kafka, java, lock_kafka
 from daemon.demo.services.ministack import Ministack, ministack_program
+from daemon.demo.services.strict import StrictDynamoDB
 
 
 def main(words: list[str] | None = None) -> int:
@@ -55,6 +56,7 @@ def run_all() -> None:
         for described, server in (
             ("Dynoxide ", Dynoxide()),
             ("MiniStack", Ministack()),
+            ("Strict   ", StrictDynamoDB()),
         ):
             servers.enter_context(server)
             say(f"{described}  {server.endpoint}  (any credentials, any region; nothing is kept)")
