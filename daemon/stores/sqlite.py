@@ -160,6 +160,7 @@ class SqliteStore:
             # SQLite opens a file without write rights for reading alone; it says so now, not at the first commit.
             connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
             connection.execute("ROLLBACK")
+            connection.execute("PRAGMA busy_timeout = 0")  # the writer waits by itself, for its one lock
         except BaseException:
             connection.close()
             raise

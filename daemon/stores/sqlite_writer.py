@@ -10,6 +10,7 @@ shards share one fsync. When a group fails as a whole, each of its jobs runs onc
 import asyncio
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ import anyio.to_thread
 
 from daemon.core.errors import StoreProblem, StoreUnavailable
 from daemon.stores.sqlite_commit import Undo
-from daemon.stores.sqlite_errors import failed_commit, item_error, problem_of
+from daemon.stores.sqlite_errors import code_of, failed_commit, item_error, problem_of
 
 type Work = Callable[[sqlite3.Connection], Any]
 
@@ -28,6 +29,7 @@ QUEUE_LIMIT = 1_024
 """Jobs that may wait for one thread; further callers wait before they are queued."""
 GROUP_LIMIT = 256
 """Jobs in one transaction: bounds how long the first of them waits."""
+_LOOK_SECONDS = 0.001
 
 
 @dataclass(slots=True)
@@ -145,7 +147,7 @@ class WriterThread(WorkerThread):
 
     def _perform(self, connection: sqlite3.Connection, jobs: Sequence[_Job]) -> None:
         try:
-            connection.execute("BEGIN IMMEDIATE")
+            self._begin(connection)
         except sqlite3.Error as error:
             _fail(jobs, problem_of(error, self._path, self._busy_timeout_ms))
             return
@@ -165,6 +167,24 @@ class WriterThread(WorkerThread):
         except sqlite3.Error as error:
             _roll_back(connection)
             _fail(jobs, failed_commit(error, self._path, self._busy_timeout_ms))
+
+
+    def _begin(self, connection: sqlite3.Connection) -> None:
+        """Take the write lock as soon as another process lets go of it.
+
+        SQLite's own waiting sleeps for up to 100 ms at a time, longer than most transactions take: of two processes
+        that both write much, each would sleep through the other's pauses.
+        """
+        give_up = time.monotonic() + self._busy_timeout_ms / 1000
+        while True:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if code_of(error) != sqlite3.SQLITE_BUSY or time.monotonic() >= give_up:
+                    raise
+                time.sleep(_LOOK_SECONDS)
+            else:
+                return
 
 
 def _run_in_savepoint(connection: sqlite3.Connection, job: _Job) -> None:
