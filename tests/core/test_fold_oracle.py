@@ -25,7 +25,9 @@ pytestmark = pytest.mark.anyio
 SCOPE = Scope("orders", 1, "log", "a")
 
 NAMES = st.sampled_from(["a", "b"])
-VALUES = st.one_of(st.integers(-5, 5), st.sampled_from(["x", None, True]))
+NO_VALUE = 1j
+"""What no row can hold: the event that gives it fails, whatever comes after it."""
+VALUES = st.one_of(st.integers(-5, 5), st.sampled_from(["x", None, True, [1], NO_VALUE]))
 FIELDS = st.dictionaries(NAMES, VALUES, max_size=2)
 AMOUNTS = st.dictionaries(NAMES, st.integers(-3, 3), min_size=1, max_size=2)
 TARGETS = st.sampled_from(["", "side:k1", "side:k2", "main:k1", "main:k2"])
@@ -81,13 +83,15 @@ def straight(rows: Rows, key: str, intents: list[Any]) -> tuple[Rows, int] | Non
     for target, (verb, value) in intents:
         place = tuple(target.split(":")) if target else (MAIN_VIEW, key)
         assert len(place) == 2
+        if verb in {"put", "patch"} and NO_VALUE in value.values():
+            return None
         if verb == "put":
             rows[place] = dict(value)
         elif verb == "patch":
             rows[place] = {**rows.get(place, {}), **value}
         elif verb == "add":
             held = rows.get(place, {})
-            if any(type(held.get(name)) in {str, bool} for name in value):
+            if any(type(held.get(name)) in {str, bool, list} for name in value):
                 return None
             rows[place] = {**held, **{name: (held.get(name) or 0) + amount for name, amount in value.items()}}
         elif verb == "delete":
@@ -130,7 +134,8 @@ class Engine:
 
     def __init__(self, data: st.DataObject, on_error: OnError, limits: Limits) -> None:
         self.data, self.limits = data, limits
-        self.spec = a_spec(handle, on_error=on_error)
+        self.spec = a_spec(handle, on_error=on_error, key_field=data.draw(st.sampled_from([None, "key"])))
+        self.quick = data.draw(st.booleans(), label="quick")
         self.store = MemoryStore(MemoryData(), limits)
         self.checkpoint = Checkpoint()
         self.cache: dict[RowKey, Base] = {}
@@ -173,7 +178,8 @@ class Engine:
     ) -> Planned | Oversize:
         verdicts: list[Any] = [None] * len(records)
         context = FoldContext(self.spec, SCOPE.shard_id, lambda key: self.cache.get(key, UNLOADED),
-                              frozenset(await self.store.parked_keys(SCOPE)), failures=failures)  # fmt: skip
+                              frozenset(await self.store.parked_keys(SCOPE)), failures=failures,
+                              quick=self.quick)  # fmt: skip
         while True:
             folded = fold(Judged(records, verdicts), context, count)
             assert not isinstance(folded, Unsettled)

@@ -396,3 +396,91 @@ def test_rows_that_a_failing_event_read_are_checked() -> None:
     assert (len(alone.dead_letters), alone.checks) == (1, (RowCheck(RowKey("side", "x"), Expectation(1, side.source)),))
     after_add = planning([did("e1", 1), did("e2", 2)], a_spec(handler), rows)
     assert [(write.attributes, write.expect) for write in after_add.rows] == [({"n": 10}, Expectation(1, side.source))]
+
+
+def test_a_list_that_the_handler_fills_further_is_stored_as_it_was_given() -> None:
+    """What was given is what the row holds, and the projection does without quick views from then on."""
+
+    def handler(view: View, event: Event) -> None:
+        items = [event.data["n"]]
+        view.patch(items=items)
+        items.append(-1)
+
+    folded = folding([did("e1", 1, n=1), did("e2", 2, n=2)], a_spec(handler), settled=False)
+    assert isinstance(folded, Folded)
+    assert not folded.quick
+    assert planning([did("e1", 1, n=1), did("e2", 2, n=2)], a_spec(handler)).rows[0].attributes == {"items": [2]}
+
+
+def test_a_value_that_a_later_event_hides_fails_its_event_all_the_same() -> None:
+    """Which events fail does not depend on what else was in the batch."""
+
+    def handler(view: View, event: Event) -> None:
+        view.patch(n=object() if event.data.get("odd") else 1, seen=event.id)
+
+    commit = planning([did("e1", 1, odd=True), did("e2", 2)], a_spec(handler))
+    assert [one.event_id for one in commit.dead_letters] == ["e1"]
+    assert [write.attributes for write in commit.rows] == [{"n": 1, "seen": "e2"}]
+
+
+def test_keys_that_are_equal_but_not_the_same_are_different_rows() -> None:
+    """`at("day", True)` is refused though `at("day", 1)` was met before; the text "1" is the row of the number 1."""
+
+    def handler(view: View, event: Event) -> None:
+        view.at("day", event.data["day"]).add(n=1)
+
+    commit = planning([did("e1", 1, day=1), did("e2", 2, day=True), did("e3", 3, day="1")], a_spec(handler))
+    assert [one.event_id for one in commit.dead_letters] == ["e2"]
+    assert [(write.key, write.attributes) for write in commit.rows if write.key.view == "day"] == [
+        (RowKey("day", "1"), {"n": 2})
+    ]
+
+
+def test_a_key_that_is_no_text_in_the_payload_is_one_row() -> None:
+    """With the key read straight from its field, the number 7 and the text "7" are one key, and so is the event's."""
+    keys: list[str] = []
+
+    def handler(view: View, event: Event) -> None:
+        keys.append(event.key)
+        view.add(n=1)
+
+    def as_text(event: Event) -> str:
+        return str(event.data["key"])
+
+    spec = a_spec(handler, key=as_text, key_field="key")
+    records: list[Record] = [
+        an_event(f"e{index}", data={"key": key}, position=(index,)) for index, key in enumerate((7, "7", 7), 1)
+    ]
+    commit = planning(records, spec)
+    assert keys == ["7", "7", "7"]
+    assert [write.attributes for write in commit.rows] == [{"n": 3}]
+
+
+def test_effects_carry_the_name_of_the_handler_that_emitted() -> None:
+    """Two handlers of one type, or one: an effect's id is the same whichever loop ran them."""
+
+    def first(view: View, event: Event) -> None:
+        view.emit("mail", of=event.id)
+
+    def second(view: View, event: Event) -> None:
+        view.emit("mail", of=event.id)
+
+    alone = planning([did("e1", 1)], a_spec(second)).effects
+    both = planning([did("e1", 1)], a_spec(first, second)).effects
+    slowly = planning([did("e1", 1), did("e2", 2)], a_spec(first, second), parked=frozenset({"other"})).effects
+    assert [effect.id for effect in both[1:]] == [effect.id for effect in alone]
+    assert [effect.id for effect in slowly[:2]] == [effect.id for effect in both]
+
+
+def test_a_bad_record_among_events_is_dead_lettered_and_the_others_fold() -> None:
+    """A record that is no event costs its batch no second pass and leaves no trace in the rows."""
+    passes: list[str] = []
+
+    def handler(view: View, event: Event) -> None:
+        passes.append(event.id)
+        view.add(n=1)
+
+    commit = planning([did("e1", 1), a_bad_record((2,)), did("e3", 3)], a_spec(handler))
+    assert passes == ["e1", "e3"]
+    assert [one.position for one in commit.dead_letters] == [(2,)]
+    assert [write.attributes for write in commit.rows] == [{"n": 2}]

@@ -1,8 +1,9 @@
 import base64
 from decimal import Decimal
 
+import orjson
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from daemon.core.errors import EventProblem
@@ -153,3 +154,32 @@ def test_what_json_cannot_say_is_refused(value: object):
     for write in (exact_json.dumps, exact_json.dumps_row, exact_json.canonical):
         with pytest.raises(TypeError):
             write(value)
+
+
+@given(st.recursive(
+    st.one_of(st.integers(-(2**63), 2**64 - 1), st.floats(allow_nan=False, allow_infinity=False), st.text(max_size=4),
+              st.decimals(allow_nan=False, allow_infinity=False, places=3).map(float)),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=3), inner, max_size=3)),
+    max_leaves=8,
+))  # fmt: skip
+@example([2.0, 1.5])
+@example({"a": 2.0, "b": {"c": [0.5]}})
+def test_decimals_taken_from_floats_are_those_of_the_text(value: object) -> None:
+    """Unless the text may round, the floats' shortest texts are what an exact parse of the text gives."""
+    raw = orjson.dumps(value)
+    parsed = orjson.loads(raw)
+    found = exact_json.take_decimals(parsed)
+    if found >= 0 and not exact_json.may_round(raw):
+        exact = exact_json.loads_exact(raw)
+        assert parsed == exact
+        assert (found == 0) == ("Decimal(" not in repr(exact))
+        if found == 1:
+            assert orjson.dumps(value, option=orjson.OPT_SORT_KEYS) == exact_json.canonical(exact)
+
+
+@pytest.mark.parametrize(
+    "raw", [b"[0.1000000000000000055]", b"[1e400]", b"[1.5E3]", b"[1e-7 ]", b"[12345678901234567890.5]"]
+)
+def test_a_text_that_a_double_may_not_hold_is_found(raw: bytes) -> None:
+    """Sixteen digits in a row, or an exponent: read again, exactly."""
+    assert exact_json.may_round(raw)
