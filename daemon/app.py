@@ -13,28 +13,28 @@ import random
 import re
 import signal
 import socket
-import sys
 import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TypedDict
 
 import anyio
 
 from daemon.actors.runtime import EnginePolicy, Runtime
 from daemon.actors.supervisor import Supervisor
+from daemon.assembly.groups import ShowsProgress, group_members
+from daemon.assembly.sources import sources_of, starts_of
+from daemon.coordination.group import GroupCoordinator, Member
 from daemon.coordination.leases import LeaseCoordinator
 from daemon.coordination.solo import SoloCoordinator
 from daemon.core.batcher import BatchPolicy
 from daemon.core.circuit import CircuitPolicy
 from daemon.core.errors import SettingsProblem
 from daemon.core.generations import choose
-from daemon.core.identity import Generation, Scope, ShardId
+from daemon.core.identity import Generation, Scope
 from daemon.core.leases import LeaseBook, LeasePolicy
-from daemon.core.positions import Position, parse_position
 from daemon.core.projection import OnError, OnLate, ProjectionSpec
 from daemon.core.recovery import RetryPolicy
 from daemon.loading import load_projections
@@ -43,14 +43,7 @@ from daemon.ports.coordinator import Coordinator
 from daemon.ports.observer import GenerationNotRun, Observer
 from daemon.ports.source import Source
 from daemon.ports.store import Store
-from daemon.settings import FieldMapSettings, FileSourceSettings, KafkaSourceSettings, Settings, SourceSettings
-from daemon.sources.envelopes import CloudEvents, Envelope, FieldMap
-from daemon.sources.file import FileSource
-from daemon.sources.kafka.client import Connection, Mechanism, Protocol
-from daemon.sources.kafka.lane import FetchPolicy
-from daemon.sources.kafka.records import AnyCloudEvents, DebeziumOutbox, Structured
-from daemon.sources.kafka.security import tls_context
-from daemon.sources.kafka.source import KafkaOptions, KafkaSource
+from daemon.settings import Settings
 from daemon.stores.sqlite import SqliteStore
 
 MARKER_BYTES = 128
@@ -59,22 +52,8 @@ SECOND_SIGNAL_EXIT = 130
 _HOST_CHARACTERS = 12
 _CHANCE_CHARACTERS = 10
 _MIB = 1024 * 1024
-_KAFKA_PROTOCOLS: Mapping[str, Protocol] = {
-    "plaintext": "PLAINTEXT",
-    "tls": "SSL",
-    "sasl": "SASL_PLAINTEXT",
-    "sasl-tls": "SASL_SSL",
-}
-_KAFKA_MECHANISMS: Mapping[str, Mechanism] = {
-    "plain": "PLAIN",
-    "scram-sha-256": "SCRAM-SHA-256",
-    "scram-sha-512": "SCRAM-SHA-512",
-}
 _COLLECT_AFTER = 100_000
 """Container objects made since the last look of the cyclic collector."""
-_SWITCH_SECONDS = 0.0005
-"""How long a store's thread waits for the interpreter, ten times less than by default: it waits after each statement,
-while it holds the store's lock, and with it every other process."""
 
 
 class SystemClock:
@@ -188,9 +167,19 @@ def coordinator_of(
     sources: Mapping[str, Source],
     store: Store,
     clock: Clock,
+    *,
+    members: Mapping[tuple[Generation, str], Member],
 ) -> Coordinator:
     """Build what says which shards this process runs."""
     coordination, policy = settings.coordination, lease_policy_of(settings)
+    if members:
+        return GroupCoordinator(
+            members,
+            sources,
+            clock,
+            look_seconds=coordination.look_for_shards_ms / 1000,
+            leave_after=float(settings.daemon.grace_period_seconds),
+        )
     if policy is None:
         return SoloCoordinator(follows, sources, clock)
     return LeaseCoordinator(
@@ -219,118 +208,6 @@ def store_of(settings: Settings, *, read_only: bool = False) -> SqliteStore:
         wal_autocheckpoint_pages=store.wal_autocheckpoint_pages,
         read_only=read_only,
     )
-
-
-def sources_of(settings: Settings, clock: Clock) -> dict[str, Source]:
-    """Build every source, unopened."""
-    return {name: _source(name, source, clock) for name, source in settings.sources.items()}
-
-
-def _envelope(fields: FieldMapSettings | None) -> Envelope:
-    if fields is None:
-        return CloudEvents()
-    return FieldMap(
-        id=fields.id,
-        type=fields.type,
-        time=fields.time,
-        data=fields.data,
-        source=fields.source,
-        subject=fields.subject,
-    )
-
-
-def _source(name: str, settings: SourceSettings, clock: Clock) -> Source:
-    match settings:
-        case FileSourceSettings():
-            return _file_source(name, settings, clock)
-        case KafkaSourceSettings():
-            return _kafka_source(name, settings, clock)
-
-
-def _kafka_source(name: str, settings: KafkaSourceSettings, clock: Clock) -> KafkaSource:
-    if settings.envelope == "debezium-outbox":
-        form = DebeziumOutbox(settings.id_header, settings.type_header)
-    else:
-        envelope = _envelope(settings.fields)
-        form = AnyCloudEvents(envelope) if settings.envelope == "cloudevents" else Structured(envelope)
-    security, password = settings.security, settings.security.password
-    tls = security.protocol.endswith("tls")
-    connection = Connection(
-        servers=settings.servers,
-        client_id=f"projectiond-{name}",
-        protocol=_KAFKA_PROTOCOLS[security.protocol],
-        mechanism=_KAFKA_MECHANISMS[security.mechanism],
-        username=security.username,
-        password=None if password is None else password.reveal(),
-        tls=tls_context(
-            name,
-            security.ca_file,
-            security.certificate_file,
-            security.key_file,
-            None if security.key_password is None else security.key_password.reveal(),
-        )
-        if tls
-        else None,
-        request_timeout=settings.request_timeout_seconds,
-        metadata_age=settings.metadata_age_seconds,
-    )
-    fetch = FetchPolicy(
-        partition_bytes=settings.fetch_partition_bytes,
-        lane_bytes=settings.fetch_total_mib * _MIB,
-        max_wait=settings.fetch_max_wait_ms / 1000,
-        rack=settings.rack,
-    )
-    options = KafkaOptions(
-        fetch=fetch,
-        poll_interval=settings.poll_interval_ms / 1000,
-        max_record_bytes=settings.max_record_bytes,
-        max_depth=settings.max_depth,
-        tombstone_type=settings.tombstone_type,
-        silence=settings.silence_seconds,
-        stuck=settings.stuck_seconds,
-    )
-    return KafkaSource(name, settings.topics, form, connection=connection, clock=clock, options=options)
-
-
-def _file_source(name: str, settings: FileSourceSettings, clock: Clock) -> FileSource:
-    return FileSource(
-        name,
-        settings.paths,
-        _envelope(settings.fields),
-        clock=clock,
-        poll_interval=settings.poll_interval_ms / 1000,
-        max_line_bytes=settings.max_line_bytes,
-        max_depth=settings.max_depth,
-        follow_rotation=settings.follow_rotation,
-    )
-
-
-class Starts(TypedDict):
-    """Where shards without a checkpoint begin, as `Runtime` has it."""
-
-    starts: Mapping[str, datetime | str]
-    own_starts: Mapping[str, datetime | str]
-    origins: Mapping[tuple[str, ShardId], Position]
-
-
-def starts_of(settings: Settings) -> Starts:
-    """Turn settings into where shards without a checkpoint begin."""
-    own = settings.projections
-    places = [(name, place) for name, projection in own.items() for place in projection.positions or ()]
-    origins: dict[tuple[str, ShardId], Position] = {}
-    for name, place in places:
-        shard, _, position = place.rpartition("=")
-        source, _, number = shard.partition("/")
-        origins[name, ShardId(source, number)] = parse_position(position)
-    return Starts(
-        starts={name: _moment(source.start) for name, source in settings.sources.items()},
-        own_starts={name: _moment(projection.start) for name, projection in own.items() if projection.start},
-        origins=origins,
-    )
-
-
-def _moment(start: str) -> datetime | str:
-    return start if start in {"earliest", "latest"} else datetime.fromisoformat(start)
 
 
 async def generations_of(
@@ -364,6 +241,10 @@ async def build(
     specs = specs_of(settings)
     generations = await generations_of(store, specs, observer)
     sources = sources_of(settings, clock)
+    follows: Mapping[Generation, Sequence[str]] = {gen: spec.sources for gen, spec in generations.items()}
+    members = group_members(settings, follows, sources)
+    if members:
+        observer = ShowsProgress(observer, members)
     runtime = Runtime(
         store=store,
         sources=sources,
@@ -374,8 +255,7 @@ async def build(
         **starts_of(settings),
         replica=replica_name(clock),
     )
-    follows: Mapping[Generation, Sequence[str]] = {gen: spec.sources for gen, spec in generations.items()}
-    coordinator = coordinator_of(settings, runtime.replica, follows, sources, store, clock)
+    coordinator = coordinator_of(settings, runtime.replica, follows, sources, store, clock, members=members)
     supervisor = Supervisor(runtime, coordinator, resume)
     return Daemon(runtime, supervisor, float(settings.daemon.grace_period_seconds))
 
@@ -403,7 +283,6 @@ def tune_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(_COLLECT_AFTER, 50, 100)
-    sys.setswitchinterval(_SWITCH_SECONDS)
 
 
 async def serve(daemon: Daemon, *, once: bool = False) -> RunResult:

@@ -13,7 +13,7 @@ from daemon.core.generations import choose
 from daemon.core.identity import Generation
 from daemon.core.projection import ProjectionSpec
 from daemon.loading import Guarantee, describe
-from daemon.settings import Settings
+from daemon.settings import KafkaSourceSettings, Settings
 
 PRICED_EVENTS = 45
 """Events in a commit that costs are told for: what fits a transaction of 100 items, each event on a row of its own."""
@@ -79,6 +79,7 @@ def _document(spec: ProjectionSpec, guarantee: Guarantee, loaded: Loaded) -> dic
         "expires_seconds": None if spec.expires is None else spec.expires.total_seconds(),
         "first_generation": generation_of(spec, loaded.specs),
         "code_digest": spec.code_digest,
+        "groups": _groups(spec, loaded),
     }
 
 
@@ -86,6 +87,8 @@ def _pairs(spec: ProjectionSpec, guarantee: Guarantee, loaded: Loaded) -> Iterat
     sources = loaded.settings.settings.sources
     for name in spec.sources:
         yield "follows", f"{name}: {sources[name].log} (from {sources[name].start})"
+    for group in _groups(spec, loaded):
+        yield "group", group
     yield "handles", ", ".join(sorted(spec.handlers))
     if spec.upcasters:
         yield "upcasts", ", ".join(sorted(spec.upcasters))
@@ -100,6 +103,20 @@ def _pairs(spec: ProjectionSpec, guarantee: Guarantee, loaded: Loaded) -> Iterat
     first = generation_of(spec, loaded.specs)
     yield "generation", f"{first} in a new store" if first else "waits for a rebuild beside the newer version"
     yield "code", spec.code_digest
+
+
+def _groups(spec: ProjectionSpec, loaded: Loaded) -> list[str]:
+    """List the consumer groups of a projection's first generation; of a waiting one, with N for its number."""
+    settings = loaded.settings.settings
+    if settings.coordination.kind != "group":
+        return []
+    number = 1 if generation_of(spec, loaded.specs) else "N"
+    sources = ((name, settings.sources[name]) for name in spec.sources)
+    return [
+        source.group.name_of(spec.name, number, name)
+        for name, source in sources
+        if isinstance(source, KafkaSourceSettings)
+    ]
 
 
 def _notes(settings: Settings, specs: Sequence[ProjectionSpec]) -> Iterator[str]:

@@ -49,7 +49,7 @@ def clashes(
         *_stop(daemon, engine),
         *_store(store, engine),
         *_sources(sources, engine),
-        *_coordination(coordination),
+        *_coordination(coordination, sources),
         *_engine(engine),
         *_windows(engine, projections),
         *_spelling("sources", sources),
@@ -146,7 +146,16 @@ def _kafka(table: str, source: KafkaSourceSettings) -> Iterator[Clash]:
         )
 
 
-def _coordination(coordination: CoordinationSettings) -> Iterator[Clash]:
+def _coordination(coordination: CoordinationSettings, sources: Mapping[str, SourceSettings]) -> Iterator[Clash]:
+    others = [name for name, source in sources.items() if not isinstance(source, KafkaSourceSettings)]
+    if coordination.kind == "group" and others:
+        yield Clash(
+            "coordination.kind",
+            coordination.kind,
+            f'"solo" or "lease", since sources.{others[0]} is no Kafka source',
+            "consumer groups divide Kafka's partitions only: set it to lease, or run those sources in a daemon apart",
+            (f"sources.{others[0]}.kind",),
+        )
     if coordination.kind == "lease" and coordination.poll_ms > coordination.lease_seconds * 1_000 / 3:
         yield Clash(
             "coordination.poll_ms",

@@ -92,6 +92,10 @@ class KafkaGroupSettings(Section):
         "expelled.",
     )
 
+    def name_of(self, projection: str, generation: int | str, source: str) -> str:
+        """Name the group of one generation and source."""
+        return f"{self.prefix}.{projection}-g{generation}.{source}"
+
 
 class KafkaSourceSettings(Section):
     """Topics of an Apache Kafka or MSK cluster to follow, a shard per partition."""

@@ -218,12 +218,13 @@ class FileSourceSettings(Section):
 
 
 class CoordinationSettings(Section):
-    """Who runs which shard. All but `kind` is for leases."""
+    """Who runs which shard. `lease_seconds` and `poll_ms` are for leases."""
 
-    kind: Literal["solo", "lease"] = Field(
+    kind: Literal["solo", "lease", "group"] = Field(
         default="solo",
         description="With solo this process runs every shard, and a second one takes them all from the first. With "
-        "lease several processes on one store divide the shards, and take over those of one that falls silent.",
+        "lease several processes on one store divide the shards, and take over those of one that falls silent. With "
+        "group Kafka's consumer groups divide them, as lag tools and autoscalers expect; for Kafka sources alone.",
     )
     lease_seconds: float = Field(
         default=10.0,

@@ -108,7 +108,7 @@ class WatchedClient(AIOKafkaClient):
         self.news: dict[Partition, News] = {}
         self._monotonic = monotonic
         self._asked = 0.0
-        self.fetched_bytes = 0
+        self.fetches = self.fetched_bytes = 0
         self.heartbeat: tuple[float, int] | None = None
         """When the newest answered heartbeat was sent, and the error it was answered (0: none)."""
 
@@ -120,6 +120,7 @@ class WatchedClient(AIOKafkaClient):
             if type(request) is HeartbeatRequest:
                 self.heartbeat = (sent, response.error_code)
             return response
+        self.fetches += 1
         try:
             response = await super().send(node_id, request, group=group)
         except KafkaError as error:

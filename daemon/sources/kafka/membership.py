@@ -197,8 +197,3 @@ class _Callbacks(ConsumerRebalanceListener):
 
     async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
         await self._member.take_over(self._listener, assigned)
-
-
-def group_name(prefix: str, projection: str, generation: int, source: str) -> str:
-    """Name the group of one generation and source."""
-    return f"{prefix}.{projection}-g{generation}.{source}"

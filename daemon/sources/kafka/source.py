@@ -21,6 +21,7 @@ from daemon.sources.kafka.cluster import COMMITTED, EARLIEST, LATEST, UNCOMMITTE
 from daemon.sources.kafka.guard import Guard
 from daemon.sources.kafka.identity import Identity
 from daemon.sources.kafka.lane import FetchPolicy, Lane
+from daemon.sources.kafka.membership import GroupMember
 from daemon.sources.kafka.reader import KafkaReader
 from daemon.sources.kafka.records import Decoder, Form
 
@@ -166,6 +167,27 @@ class KafkaSource:
         if limit is None or record is None:
             return None
         return max(0.0, record.timestamp / 1000 + limit - self._clock.now().timestamp())
+
+    def member(
+        self,
+        group: str,
+        *,
+        instance: str | None = None,
+        session_timeout: float = 10.0,
+        heartbeat_interval: float = 2.0,
+        rebalance_timeout: float = 30.0,
+    ) -> GroupMember:
+        """Make a membership in a consumer group over these topics, for a coordinator. Times in seconds."""
+        return GroupMember(
+            group,
+            self._topics,
+            self._connection,
+            self._clock,
+            instance=instance,
+            session_timeout=session_timeout,
+            heartbeat_interval=heartbeat_interval,
+            rebalance_timeout=rebalance_timeout,
+        )
 
     @property
     def consumers(self) -> int:
