@@ -12,12 +12,24 @@ from tests.support.dynamodb import SERVERS, connecting, store_on
 pytestmark = pytest.mark.anyio
 
 
+KNOWN_WRONG = {
+    ("ministack", "test_add_is_exact"): "sums are made as floats; AWS, dynoxide and the strict server keep 38 digits",
+}
+"""Where one server alone is known to differ from AWS, and how."""
+
+
 @pytest.mark.parametrize("server", SERVERS)
 class TestDynamoDbStore(StoreContract):
     @pytest.fixture
     def connect(self, server: str, request: pytest.FixtureRequest, table_prefix: str) -> Connect:
         reach = connecting(server, request)
         return lambda: store_on(reach, table_prefix)
+
+    @pytest.fixture(autouse=True)
+    def known_wrong(self, server: str, request: pytest.FixtureRequest) -> None:
+        reason = KNOWN_WRONG.get((server, request.node.originalname))
+        if reason is not None:
+            request.node.add_marker(pytest.mark.xfail(reason=reason, strict=True))
 
     async def test_expiry_takes_what_is_due(self, store: Store) -> None:
         """DynamoDB removes what has expired by itself, days later: what is still there still counts."""
