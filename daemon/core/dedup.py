@@ -8,15 +8,21 @@ duplicate. An event that appears twice within one batch is judged against its fi
 marker is still there is a duplicate, not late.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from hashlib import blake2b
+from operator import add
+from struct import Struct
+from typing import cast
 
 from daemon.core.events import DIGEST_BYTES, Event, Record
 from daemon.core.positions import Position
-from daemon.core.window import PAYLOAD_BYTES, SPLIT, MarkerWindow, held_payload
+from daemon.core.window import PAYLOAD_BYTES, MarkerWindow, held_payload
+
+_HASHER = blake2b(digest_size=DIGEST_BYTES)
+_type_of: Callable[[object], type] = type
 
 
 class Verdict(StrEnum):
@@ -98,29 +104,53 @@ def judge_packed(
 
     `pending` holds what the commit in flight marks (id digest to payload digest, 4 bytes).
     """
+    asked = _to_judge(records, verdicts)
+    hasher = _HASHER.copy
+    digests: list[bytes] = []
+    events = cast("Sequence[Event]", records if len(asked) == len(records) else [records[index] for index in asked])
+    for event in events:
+        digest = hasher()
+        digest.update(event.id.encode())
+        digests.append(digest.digest())
+    payloads = [event.digest[:PAYLOAD_BYTES] for event in events]
+    halves = Struct(f">{2 * len(digests)}Q").unpack(b"".join(digests))
+    kept = [high >> 4 for high in halves[::2]]
+    known = window.entries
+    if (
+        len({*digests}) == len(digests)
+        and known.keys().isdisjoint(kept)
+        and pending.keys().isdisjoint(digests)
+        and Verdict.LATE not in verdicts
+    ):  # nothing was met before: most batches
+        return Judged(records, verdicts, dict(zip(asked, map(add, digests, payloads), strict=True)))
     marks: dict[int, bytes] = {}
     fresh: dict[bytes, bytes] = {}
-    get_fresh, get_pending, get_known, hashed, split = fresh.get, pending.get, window.entries.get, blake2b, SPLIT
-    for index, record in enumerate(records):
-        verdict = verdicts[index]
-        if (verdict is not None and verdict is not Verdict.LATE) or type(record) is not Event:
-            continue
-        digest = hashed(record.id.encode(), digest_size=DIGEST_BYTES).digest()
-        payload = record.digest[:PAYLOAD_BYTES]
+    get_fresh, get_pending, get_known = fresh.get, pending.get, known.get
+    for index, digest, payload, key, low in zip(asked, digests, payloads, kept, halves[1::2], strict=True):
         before = get_fresh(digest)
         if before is None:
-            high, low = split(digest)
-            held = get_known(high >> 4)
+            held = get_known(key)
             if held is not None:
                 before = held_payload(held, low)
             if before is None and pending:
                 before = get_pending(digest)
         if before is not None:
             verdicts[index] = Verdict.DUPLICATE_MARKER if before == payload else Verdict.CONFLICT
-        elif verdict is None:
+        elif verdicts[index] is None:
             fresh[digest] = payload
             marks[index] = digest + payload
     return Judged(records, verdicts, marks)
+
+
+def _to_judge(records: Sequence[Record], verdicts: Sequence[Verdict | None]) -> Sequence[int]:
+    """Return the indices of the events that only a marker can tell about."""
+    if verdicts.count(None) == len(verdicts) and {*map(_type_of, records)} == {Event}:
+        return range(len(records))
+    return [
+        index
+        for index, (record, verdict) in enumerate(zip(records, verdicts, strict=True))
+        if (verdict is None or verdict is Verdict.LATE) and type(record) is Event
+    ]
 
 
 def judge_by_event(

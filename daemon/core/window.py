@@ -22,8 +22,7 @@ ENTRY_BYTES = DIGEST_BYTES + PAYLOAD_BYTES
 SEGMENT_BYTES = 1024
 """A segment stops being rewritten once it holds this much: one write unit."""
 
-SPLIT = Struct(">QQ").unpack
-"""Splits an id digest into its high and low halves."""
+_SPLIT = Struct(">QQ").unpack
 _ENTRY = Struct(">QQI")
 _PAYLOAD_BITS = 32
 _PAYLOAD_MASK = (1 << _PAYLOAD_BITS) - 1
@@ -49,7 +48,7 @@ class MarkerWindow:
 
     def known(self, digest: bytes) -> bytes | None:
         """Return the payload digest (4 bytes) marked with an id digest, or None."""
-        high, low = SPLIT(digest)
+        high, low = _SPLIT(digest)
         held = self.entries.get(high >> 4)
         return None if held is None else held_payload(held, low)
 
