@@ -216,6 +216,7 @@ async def test_cancelled_call_leaves_the_same_request_behind(place: Place) -> No
     """A task cancelled while its request is under way can send the identical request later and learn the outcome."""
     commit = following(await place.begin(), rows=(add(5),))
     place.gate = anyio.Event()
+    place.clock.manual = True  # no deadline comes to the call's help
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(place.store.commit, commit, 1)
         await anyio.wait_all_tasks_blocked()
@@ -394,21 +395,25 @@ async def test_commit_says_what_it_consumed(place: Place) -> None:
 
 
 async def test_reads_report_what_they_consumed() -> None:
-    """Read units of rows, markers and state go to the callback as they are spent."""
+    """Read units of rows, markers and state go to the callback as they are spent, with whose they are."""
     told: dict[str, float] = {}
+    whose: set[Generation | None] = set()
 
-    def note(units: Any) -> None:
+    def note(generation: Generation | None, units: Any) -> None:
+        whose.add(generation)
         for name, count in units.items():
             told[name] = told.get(name, 0) + count
 
     place = Place()
     store = place.another(consumed=note)
     await store.open()
-    await store.create_generation(Generation("orders", 1), 1, live=True)
+    await store.create_generation(SCOPE.of, 1, live=True)
     await store.take(SCOPE, "me", Checkpoint())
     told.clear()
+    whose.clear()
     await store.load_rows(SCOPE.of, [RowKey("main", f"k{n}") for n in range(150)])
     await store.find_markers(SCOPE.of, ["a", "b"])
     await store.read_checkpoint(SCOPE)
     assert told == {"rcu:rows": 150.0, "rcu:markers": 2.0, "rcu:state": 1.0}
+    assert whose == {SCOPE.of}
     await store.aclose()

@@ -380,3 +380,60 @@ def test_tuning_is_consistent() -> None:
     """The window in which a token is used ends before DynamoDB forgets it."""
     tuning = Tuning()
     assert tuning.token_window + tuning.commit_deadline < 600
+
+
+# Rows amid a takeover
+
+
+async def test_rows_are_read_behind_the_last_owners_commit() -> None:
+    """After a take, rows are read by transactions: a commit under way that touches them is waited for, then seen."""
+    gate: list[anyio.Event] = []
+
+    async def held_back() -> None:
+        if gate:
+            await gate[0].wait()
+
+    place = Place(gate=held_back)
+    await place.store.open()
+    await place.begin()
+    other = SCOPE._replace(shard="b")
+    theirs = await place.store.take(other, "them", Checkpoint())
+    await place.store.take(SCOPE, "you", Checkpoint())
+    key = RowKey("main", "k")
+    commit = Commit(other, theirs.fence, theirs.next("c"), rows=(RowWrite(key, WriteKind.PUT, {"n": 1}, ABSENT, "s"),))
+    asked = place.count("TransactGetItems")
+    gate.append(anyio.Event())
+    place.clock.manual = True
+    found: dict[RowKey, Any] = {}
+
+    async def load() -> None:
+        found.update(await place.store.load_rows(GENERATION, [key, RowKey("main", "none")]))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(place.store.commit, commit, 1)
+        await anyio.wait_all_tasks_blocked()
+        tasks.start_soon(load)
+        for _ in range(3):
+            await anyio.wait_all_tasks_blocked()
+            await place.clock.advance(0.5)
+        assert found == {}
+        gate[0].set()
+        await anyio.wait_all_tasks_blocked()
+        await place.clock.advance(2.0)
+    assert found[key].attributes == {"n": 1}
+    assert found[RowKey("main", "none")] is None
+    assert len(asked) >= 3
+    await place.store.aclose()
+
+
+async def test_contended_rows_are_read_all_the_same(place: Place) -> None:
+    """Rows that stay in other transactions' hands are read as they stand; later takes cost no transactions for ever."""
+    await place.begin()
+    await place.store.take(SCOPE, "you", Checkpoint())
+    place.meet("TransactGetItems", AnswerWith("TransactionCanceledException"), times=None)
+    key = RowKey("main", "k")
+    assert await place.store.load_rows(GENERATION, [key]) == {key: None}
+    await place.clock.sleep(10.0)
+    asked = place.count("TransactGetItems")
+    assert await place.store.load_rows(GENERATION, [key]) == {key: None}
+    assert asked == []

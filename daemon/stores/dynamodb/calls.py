@@ -8,13 +8,14 @@ read is reported for each call.
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import anyio
 import orjson
 
 from daemon.core.errors import StoreProblem, StoreUnavailable
+from daemon.core.identity import Generation
 from daemon.core.recovery import RetryPolicy, backoff
 from daemon.ports.clock import Clock
 from daemon.stores.dynamodb.outcomes import consumed_of, problem_of
@@ -22,27 +23,37 @@ from daemon.stores.dynamodb.tuning import Tuning
 from daemon.stores.dynamodb.values import Typed
 from daemon.wire.aws_json import Answer, AwsJson, Failure, Success
 
-type Consumed = Callable[[Mapping[str, float]], None]
-"""Told what a call consumed: `rcu:TABLE` or `wcu:TABLE` to units."""
+type Consumed = Callable[[Generation | None, Mapping[str, float]], None]
+"""Told what a call consumed, and for which generation, if for one: `rcu:TABLE` or `wcu:TABLE` to units."""
 
 BATCH_KEYS = 100
-"""Keys that one BatchGetItem takes."""
+"""Keys that one BatchGetItem takes, and one TransactGetItems."""
+_SETTLED_TRIES = 8
 
 
 @dataclass(slots=True)
 class Caller:
-    """One client, and how patient to be with it."""
+    """One client, and how patient to be with it. `generation`: whose calls these are."""
 
     client: AwsJson
     clock: Clock
     tuning: Tuning
     consumed: Consumed
+    generation: Generation | None = None
+
+    def of(self, generation: Generation) -> "Caller":
+        """Return the same caller for one generation's calls."""
+        return replace(self, generation=generation)
+
+    @property
+    def _policy(self) -> RetryPolicy:
+        return RetryPolicy(self.tuning.initial_backoff, self.tuning.max_backoff)
 
     async def once(self, operation: str, request: Mapping[str, Any]) -> Answer:
         """Make one call and give whatever came."""
         answer = await self.client.call(operation, orjson.dumps(request), self.tuning.read_deadline)
         if isinstance(answer, Success) and "ConsumedCapacity" in answer.body:
-            self.consumed(consumed_of(answer.body, "wcu" if operation in _WRITES else "rcu"))
+            self.consumed(self.generation, consumed_of(answer.body, "wcu" if operation in _WRITES else "rcu"))
         return answer
 
     async def body(self, operation: str, request: Mapping[str, Any]) -> Any:
@@ -61,7 +72,6 @@ class Caller:
 
     async def patiently[T](self, attempt: Callable[[], Awaitable[T]]) -> T:
         """Repeat what raises StoreUnavailable, with full jitter, until patience ends."""
-        policy = RetryPolicy(self.tuning.initial_backoff, self.tuning.max_backoff)
         since, tries = self.clock.monotonic(), 0
         while True:
             try:
@@ -71,7 +81,7 @@ class Caller:
                 waited = self.clock.monotonic() - since
                 if waited >= self.tuning.patience:
                     raise StoreUnavailable(f"{problem}; given up after {waited:.1f} s and {tries} tries") from problem
-            await self.clock.sleep(backoff(tries, policy, self.clock.draw()))
+            await self.clock.sleep(backoff(tries, self._policy, self.clock.draw()))
 
     # Reading many
 
@@ -129,6 +139,29 @@ class Caller:
                     raise StoreUnavailable(f"DynamoDB left all of {asked} keys of table {table} unread")
 
         await self.patiently(attempt)
+
+    async def get_settled(self, table: str, keys: Sequence[Mapping[str, Typed]]) -> list[dict[str, Typed]]:
+        """Read items as no transaction under way can hide them: one that touches them is waited for.
+
+        What stays contended, or is too large to be read so, is read as `get_many` does.
+        """
+        found: list[dict[str, Typed]] = []
+        for start in range(0, len(keys), BATCH_KEYS):
+            chunk = keys[start : start + BATCH_KEYS]
+            gets = [{"Get": {"TableName": table, "Key": key}} for key in chunk]
+            request = {"TransactItems": gets, "ReturnConsumedCapacity": "TOTAL"}
+            for tries in range(1, _SETTLED_TRIES + 1):
+                answer = await self.once("TransactGetItems", request)
+                if isinstance(answer, Success):
+                    found += [read["Item"] for read in answer.body["Responses"] if read.get("Item")]
+                    break
+                if is_code(answer, "ValidationException"):
+                    found += await self.get_many(table, chunk)
+                    break
+                await self.clock.sleep(backoff(tries, self._policy, self.clock.draw()))
+            else:
+                found += await self.get_many(table, chunk)
+        return found
 
     async def pages(
         self, table: str, pk: str, between: tuple[str, str], *, limit: int | None = None, forward: bool = True

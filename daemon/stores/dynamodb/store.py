@@ -111,8 +111,9 @@ _PAGE = 64
 class DynamoDbStore:
     """The Store port over DynamoDB tables of one prefix.
 
-    `connect` makes the three clients when the store opens. `consumed` is told what reads and takes consumed: `rcu:KIND`
-    or `wcu:KIND` to units, KIND being state, markers, rows or effects; what commits consume is in their outcome.
+    `connect` makes the three clients when the store opens. `consumed` is told what reads and takes consumed, and for
+    which generation: `rcu:KIND` or `wcu:KIND` to units, KIND being state, markers, rows or effects; what commits
+    consume is in their outcome.
     `create_tables`: make what is missing; otherwise a missing table is refused.
     """
 
@@ -124,7 +125,7 @@ class DynamoDbStore:
         prefix: str = "projectiond",
         tuning: Tuning | None = None,
         create_tables: bool = True,
-        consumed: Consumed = lambda _units: None,
+        consumed: Consumed = lambda _generation, _units: None,
     ) -> None:
         """Keep the settings; `open` connects. Raises SettingsProblem for a prefix that no table can carry."""
         self._connect = connect
@@ -135,6 +136,7 @@ class DynamoDbStore:
         self._consumed = consumed
         self._requests = Requests(self.tables)
         self._sending: dict[Scope, Sending] = {}
+        self._settling: dict[Generation, float] = {}
         self._links: _Links | None = None
 
     @property
@@ -175,7 +177,10 @@ class DynamoDbStore:
             await links.connections.aclose()
 
     def _caller(self, client: AwsJson) -> Caller:
-        return Caller(client, self._clock, self.tuning, lambda units: self._consumed(self._by_kind(units)))
+        return Caller(client, self._clock, self.tuning, self._bill)
+
+    def _bill(self, generation: Generation | None, units: Mapping[str, float]) -> None:
+        self._consumed(generation, self._by_kind(units))
 
     def _by_kind(self, units: Mapping[str, float]) -> dict[str, float]:
         totals: dict[str, float] = {}
@@ -210,7 +215,7 @@ class DynamoDbStore:
         table = self.tables.of_generation(generation, indexes)
 
         async def attempt() -> GenerationRecord | None:
-            for record in await self._generations(links.leases, generation.projection):
+            for record in await self._generations(links.leases.of(generation), generation.projection):
                 if record.generation == generation:
                     return record
             return None
@@ -234,10 +239,10 @@ class DynamoDbStore:
 
     async def checkpoints(self, generation: Generation) -> Mapping[Scope, Checkpoint]:
         """Read every checkpoint of a generation."""
-        links, state = self._open, self.tables.state
-        listed = await links.reads.some(state, generation.label, (SHARD, SHARD[:-1] + AFTER))
+        reads, state = self._open.reads.of(generation), self.tables.state
+        listed = await reads.some(state, generation.label, (SHARD, SHARD[:-1] + AFTER))
         scopes = {scope_key(scope): scope for scope in map(scope_of, listed)}
-        items = await links.reads.get_many(state, [checkpoint_key(scope) for scope in scopes.values()])
+        items = await reads.get_many(state, [checkpoint_key(scope) for scope in scopes.values()])
         return {scopes[item["pk"]["S"]]: checkpoint_of(item) for item in items}
 
     async def read_checkpoint(self, scope: Scope) -> Checkpoint | None:
@@ -246,7 +251,10 @@ class DynamoDbStore:
 
     async def take(self, scope: Scope, owner: str, initial: Checkpoint) -> Checkpoint:
         """Raise the epoch in the name of `owner`, once per owner, and wait until the last commit's items show."""
-        return await self._open.taking.take(scope, owner, initial)
+        taken = await self._open.taking.take(scope, owner, initial)
+        if taken.commit_seq > 1:
+            self._settling[scope.of] = self._clock.monotonic() + self.tuning.settling
+        return taken
 
     # ----------------------------------------------------------------------------------------------------- commit
 
@@ -287,7 +295,10 @@ class DynamoDbStore:
         """Read rows; every key is in the answer."""
         rows: dict[RowKey, StoredRow | None] = dict.fromkeys(keys)
         wanted = [{"key": {"S": key}, "view": {"S": view}} for view, key in rows]
-        for item in await self._open.reads.get_many(self.tables.rows(generation), wanted):
+        reads, table = self._open.reads.of(generation), self.tables.rows(generation)
+        settling = self._clock.monotonic() < self._settling.get(generation, 0.0)
+        # A row that only its own shard writes is read under no condition, so what the last owner wrote must not hide.
+        for item in await (reads.get_settled(table, wanted) if settling else reads.get_many(table, wanted)):
             rows[row_key_of(item)] = stored_row(item)
         return rows
 
@@ -296,14 +307,14 @@ class DynamoDbStore:
         label = generation.label + "/"
         ids = {marker_key(label, event_id): event_id for event_id in event_ids}
         keys = [{"pk": {"S": key}} for key in ids]
-        found = await self._open.reads.get_many(self.tables.markers, keys, "pk,digest")
+        found = await self._open.reads.of(generation).get_many(self.tables.markers, keys, "pk,digest")
         return {ids[item["pk"]["S"]]: plain(item["digest"]) for item in found}
 
     async def load_segments(self, scope: Scope, max_ids: int) -> Sequence[StoredSegment]:
         """Return the newest packed segments that together hold at least `max_ids` ids (or all), oldest first."""
         newest: list[StoredSegment] = []
         missing, first = max_ids * ENTRY_BYTES, -1
-        pages = self._open.reads.pages(
+        pages = self._open.reads.of(scope.of).pages(
             self.tables.state, scope_key(scope), (SEGMENT, SEGMENT[:-1] + AFTER), forward=False
         )
         async with aclosing(pages):
@@ -320,9 +331,9 @@ class DynamoDbStore:
     async def parked_keys(self, scope: Scope) -> Collection[str]:
         """Return the keys that are parked; a key's whole queue is passed over, once a page holds nothing else."""
         keys: set[str] = set()
-        low = PARKED
+        reads, low = self._open.reads.of(scope.of), PARKED
         while True:
-            page = await self._open.reads.some(self.tables.state, scope_key(scope), (low, PARKED[:-1] + AFTER), _PAGE)
+            page = await reads.some(self.tables.state, scope_key(scope), (low, PARKED[:-1] + AFTER), _PAGE)
             keys.update(item["key"]["S"] for item in page)
             if len(page) < _PAGE:
                 return keys
@@ -330,18 +341,19 @@ class DynamoDbStore:
 
     async def parked_events(self, scope: Scope, key: str, limit: int) -> Sequence[ParkedEvent]:
         """Return up to `limit` events that queue behind a parked key, in position order."""
-        prefix = parked_prefix(key)
-        items = await self._open.reads.some(self.tables.state, scope_key(scope), (f"{prefix}#", prefix + AFTER), limit)
+        prefix, reads = parked_prefix(key), self._open.reads.of(scope.of)
+        items = await reads.some(self.tables.state, scope_key(scope), (f"{prefix}#", prefix + AFTER), limit)
         return [parked_of(item) for item in items]
 
     async def dead_letters(self, scope: Scope, limit: int) -> Sequence[DeadLetter]:
         """Return up to `limit` dead letters, in position order."""
-        items = await self._open.reads.some(self.tables.state, scope_key(scope), (DEAD, DEAD[:-1] + AFTER), limit)
+        reads = self._open.reads.of(scope.of)
+        items = await reads.some(self.tables.state, scope_key(scope), (DEAD, DEAD[:-1] + AFTER), limit)
         return [dead_letter_of(item) for item in items]
 
     async def effects(self, generation: Generation, limit: int) -> Sequence[Effect]:
         """Return up to `limit` effects that wait to be relayed, in their shards' commit order. Reads them all."""
-        items = await self._open.reads.some(self.tables.effects, generation.label, EVERY)
+        items = await self._open.reads.of(generation).some(self.tables.effects, generation.label, EVERY)
         return [effect for _, effect in nsmallest(limit, map(effect_of, items), key=lambda held: held[0])]
 
     async def expire(self, now_seconds: int) -> int:

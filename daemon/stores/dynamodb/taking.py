@@ -42,14 +42,14 @@ class Taking:
 
     async def read(self, scope: Scope) -> Checkpoint | None:
         """Read one checkpoint, consistently."""
-        item = await self.caller.get(self.tables.state, checkpoint_key(scope))
+        item = await self.caller.of(scope.of).get(self.tables.state, checkpoint_key(scope))
         return None if item is None else checkpoint_of(item)
 
     async def take(self, scope: Scope, owner: str, initial: Checkpoint) -> Checkpoint:
         """Raise the epoch in the name of `owner`, once per owner. Raises StoreProblem."""
 
         async def attempt() -> tuple[Checkpoint, dict[str, Typed]]:
-            item = await self.caller.get(self.tables.state, checkpoint_key(scope))
+            item = await self.caller.of(scope.of).get(self.tables.state, checkpoint_key(scope))
             if item is None:
                 taken = initial.taken(owner)
                 await self._create(scope, taken)
@@ -89,7 +89,7 @@ class Taking:
             "ClientRequestToken": token,
             "ReturnConsumedCapacity": "TOTAL",
         }
-        answer = await self.caller.once("TransactWriteItems", request)
+        answer = await self.caller.of(scope.of).once("TransactWriteItems", request)
         if is_code(answer, CANCELED):
             raise StoreUnavailable(f"{scope.label}: another owner makes its first checkpoint; looking again")
         if not isinstance(answer, Success):
@@ -112,7 +112,7 @@ class Taking:
             },
             "ReturnConsumedCapacity": "TOTAL",
         }
-        answer = await self.caller.once("UpdateItem", request)
+        answer = await self.caller.of(scope.of).once("UpdateItem", request)
         if isinstance(answer, Success):
             return taken
         if is_code(answer, "ConditionalCheckFailedException"):
@@ -126,7 +126,7 @@ class Taking:
             return
         keys = [{"pk": item["pk"], "sk": sk} for sk in named["L"]]
         for _ in range(_SHOW_TRIES):
-            shown = await self.caller.get_many(self.tables.state, keys, "sk")
+            shown = await self.caller.of(scope.of).get_many(self.tables.state, keys, "sk")
             if len(shown) == len(keys):
                 return
             await self.caller.clock.sleep(_SHOW_SECONDS)
