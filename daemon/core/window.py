@@ -23,7 +23,8 @@ SEGMENT_BYTES = 1024
 """A segment stops being rewritten once it holds this much: one write unit."""
 
 _SPLIT = Struct(">QQ").unpack
-_ENTRY = Struct(">QQI")
+_ENTRY = Struct(">QI4xI").iter_unpack
+_HALVES = Struct(f"{DIGEST_BYTES}s{PAYLOAD_BYTES}s").iter_unpack
 _PAYLOAD_BITS = 32
 _PAYLOAD_MASK = (1 << _PAYLOAD_BITS) - 1
 _LOW_SHIFT = 36
@@ -55,8 +56,8 @@ class MarkerWindow:
     def remember(self, packed: bytes) -> None:
         """Add packed entries (20 bytes each), newest last, and forget the oldest beyond the capacity."""
         mine = self.entries
-        for high, low, payload in _ENTRY.iter_unpack(packed):
-            mine[high >> 4] = (low >> _LOW_SHIFT) << _PAYLOAD_BITS | payload
+        for high, low, payload in _ENTRY(packed):
+            mine[high >> 4] = (low >> 4) << _PAYLOAD_BITS | payload
         excess = len(mine) - self.capacity
         if excess > self.capacity >> 6:
             for oldest in list(islice(mine, excess)):
@@ -138,7 +139,4 @@ class SegmentLog:
 
 def unpacked(packed: bytes) -> dict[bytes, bytes]:
     """Return packed entries as a dict of id digest to payload digest (4 bytes)."""
-    return {
-        packed[start : start + DIGEST_BYTES]: packed[start + DIGEST_BYTES : start + ENTRY_BYTES]
-        for start in range(0, len(packed), ENTRY_BYTES)
-    }
+    return dict(_HALVES(packed))
