@@ -13,7 +13,7 @@ from daemon.core.generations import choose
 from daemon.core.identity import Generation
 from daemon.core.projection import ProjectionSpec
 from daemon.loading import Guarantee, describe
-from daemon.settings import KafkaSourceSettings, Settings
+from daemon.settings import DynamoDbStoreSettings, KafkaSourceSettings, Settings
 
 PRICED_EVENTS = 45
 """Events in a commit that costs are told for: what fits a transaction of 100 items, each event on a row of its own."""
@@ -125,3 +125,7 @@ def _notes(settings: Settings, specs: Sequence[ProjectionSpec]) -> Iterator[str]
     for name in settings.sources:
         if name not in followed:
             yield f"[sources.{name}] is followed by no projection"
+    if not isinstance(settings.store, DynamoDbStoreSettings):
+        for name, projection in settings.projections.items():
+            if projection.write_budget_units is not None:
+                yield f"projections.{name}.write_budget_units has no effect: this store bills no units"

@@ -57,9 +57,8 @@ class Totals:
 
 def run_daemon(config: Path | None, *, once: bool, resume: Sequence[str], output: Output) -> ExitCode:
     """Run until a signal, or until all is settled with `once`; print the result. Raises ProjectiondError."""
-    import anyio
-
     from daemon import __version__, app
+    from daemon.cli.loop import run_async
     from daemon.telemetry.facts import FanOut, LogObserver
 
     loaded = load(config)
@@ -74,7 +73,7 @@ def run_daemon(config: Path | None, *, once: bool, resume: Sequence[str], output
         return await app.run(settings, observer, once=once, resume=resume)
 
     with quiet_stdout():
-        result = anyio.run(main)
+        result = run_async(main)
     logger.info("stopped", drained=result.drained)
     _print(result, totals.counts, loaded.path, output)
     if not result.drained:

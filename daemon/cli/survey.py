@@ -20,7 +20,7 @@ from daemon.core.errors import StoreProblem
 from daemon.core.generations import GenerationRecord, choose
 from daemon.core.identity import Generation
 from daemon.core.projection import ProjectionSpec
-from daemon.settings import Settings
+from daemon.settings import Settings, SqliteStoreSettings
 
 
 class State(StrEnum):
@@ -44,11 +44,14 @@ class Step:
 
 def survey(settings: Settings, specs: Sequence[ProjectionSpec]) -> list[Step]:
     """Return the plan. Raises StoreProblem where the store cannot be used as it is."""
-    path = Path(settings.store.path)
+    store = settings.store
+    if not isinstance(store, SqliteStoreSettings):
+        return []
+    path = Path(store.path)
     steps = [Step("database file", str(path), State.EXISTS if path.exists() else State.MAKE)]
     if not path.parent.exists():
         steps.insert(0, Step("directory", str(path.parent), State.MAKE))
-    ready = path.exists() and holds_tables(path, settings.store.busy_timeout_ms)
+    ready = path.exists() and holds_tables(path, store.busy_timeout_ms)
     steps.append(Step("state tables", "checkpoints, markers and what goes with them", _known(there=ready)))
     records = anyio.run(_records, settings, sorted({spec.name for spec in specs})) if ready else {}
     for name in sorted({spec.name for spec in specs}):

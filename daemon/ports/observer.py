@@ -27,7 +27,10 @@ class ShardChanged:
 
 @dataclass(frozen=True, slots=True)
 class BatchCommitted:
-    """A commit settled. `counts` are the checkpoint's counters it added; times in seconds."""
+    """A commit settled. `counts` are the checkpoint's counters it added; times in seconds.
+
+    `consumed`: the units billed for it, `wcu:KIND` or `rcu:KIND` by what a table holds (rows, markers, state, effects).
+    """
 
     scope: Scope
     position: Position
@@ -37,6 +40,18 @@ class BatchCommitted:
     seconds: float
     watermark: datetime | None
     consumed: Mapping[str, float] = field(default_factory=dict[str, float])
+
+
+@dataclass(frozen=True, slots=True)
+class UnitsConsumed:
+    """The store billed units outside a commit: reads, takes, lists.
+
+    `generation`: whose they are, None for the daemon's own (tables, replicas). `consumed` is as a commit's: `wcu:KIND`
+    or `rcu:KIND` to units.
+    """
+
+    generation: Generation | None
+    consumed: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +127,7 @@ class CodeChanged:
 type Fact = (
     ShardChanged
     | BatchCommitted
+    | UnitsConsumed
     | CommitDelayed
     | EventsDeadLettered
     | PayloadConflict

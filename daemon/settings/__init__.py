@@ -5,7 +5,8 @@ nor start anything.
 
     models, engine   the sections: each key's name, unit, limits, default and reason
     root, checks     the whole, and the rules between keys
-    kafka, kinds     the sections of Kafka sources; every kind of source
+    kafka, dynamodb  the sections of Kafka sources, and of the DynamoDB store
+    kinds            every kind of source and store
     base, secret     what sections are made of
     shape            the walk over the models that the following share
     environment      PROJECTIOND__ variables
@@ -14,9 +15,10 @@ nor start anything.
     reference        config/reference.toml, written from the models
 """
 
+from daemon.settings.dynamodb import DynamoDbStoreSettings
 from daemon.settings.engine import CircuitSettings, EngineSettings, RetrySettings
 from daemon.settings.kafka import KafkaGroupSettings, KafkaSecuritySettings, KafkaSourceSettings
-from daemon.settings.kinds import SourceSettings
+from daemon.settings.kinds import SourceSettings, StoreSettings
 from daemon.settings.loading import EffectiveValue, LoadedSettings, load_settings
 from daemon.settings.models import (
     CoordinationSettings,
@@ -28,7 +30,6 @@ from daemon.settings.models import (
     OnError,
     ProjectionSettings,
     SqliteStoreSettings,
-    StoreSettings,
 )
 from daemon.settings.problems import Problem, SettingsError
 from daemon.settings.root import EffectiveProjection, Settings
@@ -38,6 +39,7 @@ __all__ = [
     "CircuitSettings",
     "CoordinationSettings",
     "DaemonSettings",
+    "DynamoDbStoreSettings",
     "EffectiveProjection",
     "EffectiveValue",
     "EngineSettings",

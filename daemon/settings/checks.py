@@ -10,14 +10,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
 
+from daemon.settings.dynamodb import DynamoDbStoreSettings
 from daemon.settings.engine import EngineSettings
 from daemon.settings.kafka import KafkaSourceSettings
-from daemon.settings.kinds import SourceSettings
+from daemon.settings.kinds import SourceSettings, StoreSettings
 from daemon.settings.models import (
     CoordinationSettings,
     DaemonSettings,
     ProjectionSettings,
-    StoreSettings,
+    SqliteStoreSettings,
 )
 
 BYTES_PER_MARKER_ID = 128
@@ -70,6 +71,17 @@ def _stop(daemon: DaemonSettings, engine: EngineSettings) -> Iterator[Clash]:
 
 
 def _store(store: StoreSettings, engine: EngineSettings) -> Iterator[Clash]:
+    if isinstance(store, DynamoDbStoreSettings):
+        if store.commit_request_seconds >= engine.commit_deadline_seconds:
+            yield Clash(
+                "store.commit_request_seconds",
+                store.commit_request_seconds,
+                f"less than engine.commit_deadline_seconds ({engine.commit_deadline_seconds:g})",
+                "a request that waits longer than its commit may is cut off while its answer is on the way: lower the "
+                "one or raise the other",
+                ("store.kind", "engine.commit_deadline_seconds"),
+            )
+        return
     if store.busy_timeout_ms >= engine.commit_deadline_seconds * 1_000:
         yield Clash(
             "store.busy_timeout_ms",
@@ -222,7 +234,7 @@ def _spelling(table: str, names: Mapping[str, object]) -> Iterator[Clash]:
 def _production(daemon: DaemonSettings, store: StoreSettings, sources: Mapping[str, SourceSettings]) -> Iterator[Clash]:
     if not daemon.production:
         return
-    paths = [("store.path", store.path, "store.kind")]
+    paths = [("store.path", store.path, "store.kind")] if isinstance(store, SqliteStoreSettings) else []
     for name, source in sources.items():
         if isinstance(source, KafkaSourceSettings):
             continue

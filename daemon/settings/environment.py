@@ -12,6 +12,7 @@ Must not know the file's format. Invariant: each variable either becomes one ove
 import json
 import re
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from difflib import get_close_matches
 from typing import NamedTuple, NoReturn, cast
 
@@ -20,6 +21,7 @@ from daemon.settings.shape import Group, Leaf, Named, Shape, child, inside
 
 PREFIX = "PROJECTIOND__"
 SEPARATOR = "__"
+_KIND = f"{SEPARATOR}KIND"
 MAX_LEVELS = 16
 """Levels of nesting a file or a variable may have; the models have five."""
 
@@ -49,20 +51,36 @@ def read_environment(
     """
     overrides: list[Override] = []
     problems: list[Problem] = []
-    for name in sorted(environment):
+    seen: dict[str, object] = deepcopy(dict(data))
+    # Whole tables first, then what chooses a table's kind: they say which keys the other variables may name.
+    for name in sorted(environment, key=lambda name: (name.count(SEPARATOR), not name.endswith(_KIND), name)):
         if not name.upper().startswith(PREFIX):
             continue
         try:
-            path, shape = _resolve(name, root, data)
+            path, shape = _resolve(name, root, seen)
         except _Unknown as unknown:
             problems.append(_unknown_name(name, unknown.nearest))
             continue
         try:
-            overrides.append(Override(path, _parse(environment[name], shape), name))
+            override = Override(path, _parse(environment[name], shape), name)
         except ValueError as error:
             problems.append(_unreadable(path, environment[name], shape, str(error), name))
+            continue
+        overrides.append(override)
+        lay_over(seen, override)
     overrides.sort(key=lambda override: len(override.path))
     return overrides, problems
+
+
+def lay_over(tree: dict[str, object], override: Override) -> None:
+    """Set a value, making tables on the way; where a table should be and is not, validation will tell."""
+    *tables, last = override.path
+    for name in tables:
+        inner = tree.setdefault(name, {})
+        if not isinstance(inner, dict):
+            return
+        tree = cast("dict[str, object]", inner)
+    tree[last] = deepcopy(override.value)
 
 
 def variable_of(path: Iterable[str]) -> str:

@@ -20,7 +20,7 @@ from pydantic_core import ErrorDetails
 
 from daemon.settings.base import Section
 from daemon.settings.checks import Clash
-from daemon.settings.environment import MAX_LEVELS, Override, nests_too_deep, read_environment
+from daemon.settings.environment import MAX_LEVELS, Override, lay_over, nests_too_deep, read_environment
 from daemon.settings.explain import explain, explain_clash, key_of
 from daemon.settings.problems import DEFAULT, Key, Problem, SettingsError, dotted, from_environment, from_file
 from daemon.settings.root import SECTIONS_CLASH, Settings
@@ -90,7 +90,7 @@ class _Given:
         self._overrides = overrides
         self.merged = deepcopy(data)
         for override in overrides:
-            _put(self.merged, override.path, deepcopy(override.value))
+            lay_over(self.merged, override)
 
     def origin(self, key: Key) -> str:
         """Give the origin of the value at `key`; of a table, where the nearest of its values comes from."""
@@ -172,17 +172,6 @@ def _read(path: Path) -> Tree | Problem:
     except ValueError as error:  # TOMLDecodeError, and numbers of more digits than the interpreter converts
         remedy = f"correct it: {error}"
     return Problem("", "", "a readable TOML file", remedy, from_file(path))
-
-
-def _put(tree: Tree, key: tuple[str, ...], value: object) -> None:
-    """Set a value, making tables on the way; where a table should be and is not, validation will tell."""
-    *tables, last = key
-    for name in tables:
-        inner = tree.setdefault(name, {})
-        if not isinstance(inner, dict):
-            return
-        tree = cast("Tree", inner)
-    tree[last] = value
 
 
 def _without_index(key: Key) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from daemon.settings.base import Array, Kinds, Section, Text, distinct, matching, refuse
+from daemon.settings.base import Array, Section, Text, distinct, matching, refuse
 
 type Late = Literal["apply", "dead-letter"]
 type OnError = Literal["dead-letter", "park-key", "park-shard"]
@@ -137,11 +137,6 @@ class SqliteStoreSettings(Section):
         description="Pages of 4 KiB in the write-ahead log after which they are copied into the database. More of "
         "them copy a row that is written often fewer times, and make the log larger.",
     )
-
-
-STORE_KINDS = Kinds((SqliteStoreSettings,))
-StoreSettings = SqliteStoreSettings
-"""Every kind of store: the union grows as STORE_KINDS does."""
 
 
 class FieldMapSettings(Section):
@@ -313,4 +308,11 @@ class ProjectionSettings(Section):
         examples=[["orders/orders-0=4711"]],
         description="Explicit starts, as SOURCE/SHARD=POSITION: a shard without a checkpoint begins after that "
         "position (for Kafka, the offset of the last record to leave out).",
+    )
+    write_budget_units: float | None = Field(
+        default=None,
+        ge=1.0,
+        le=1_000_000.0,
+        examples=[100.0],
+        description="Overrides store.write_budget_units, for a store that bills units.",
     )

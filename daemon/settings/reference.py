@@ -7,6 +7,7 @@ Invariants: the file is valid and loads to the defaults; every key of every mode
 an example, a key that is left out by default behind a `#` without a space.
 """
 
+import re
 import sys
 import textwrap
 from collections.abc import Iterator
@@ -28,7 +29,7 @@ code by `python -m daemon.settings.reference`; do not edit it by hand.
 A file of your own holds only what differs. Every key can also be set by an environment variable, its parts in upper
 case joined by two underscores: PROJECTIOND__STORE__PATH=/var/lib/projectiond/read-models.db sets store.path. Lists,
 tables and secrets are given there as JSON. A key behind `#` without a space is left out by default; its value is an
-example.
+example. A table behind `##` stands in the place of the one above it: the same table, of another kind.
 """
 
 EXAMPLE_NAMES = {"sources": "orders", "projections": "order-summary"}
@@ -45,13 +46,15 @@ def _group(group: Group, path: tuple[str, ...], *, active: bool) -> Iterator[str
     """Write a table, once for each kind, with the tables inside it after its own keys."""
     named = path
     for at, model in enumerate(group.models):
-        if at and named[0] in EXAMPLE_NAMES:
+        instead = at > 0 and named[0] not in EXAMPLE_NAMES
+        if at and not instead:
             path = (*named[:-1], f"{named[-1]}-{kind_of(model)}")
         if path:
             yield from ("", "")
             yield from _comment(cleandoc(model.__doc__ or ""))
             # The first kind stands for the default; the others are shown commented out.
-            yield from _table(model, path, active=active and at == 0)
+            table = _table(model, path, active=active and at == 0 and not instead)
+            yield from (f"#{line}" if instead and re.match(r"#[\[a-z]", line) else line for line in table)
         for name, field in model.model_fields.items():
             shape = shape_of(field)
             if isinstance(shape, Group):

@@ -14,9 +14,8 @@ from pydantic_core import PydanticCustomError
 from daemon.settings.base import Section, Table
 from daemon.settings.checks import clashes
 from daemon.settings.engine import EngineSettings
-from daemon.settings.kinds import SOURCE_KINDS, SourceSettings
+from daemon.settings.kinds import SOURCE_KINDS, STORE_KINDS, SourceSettings, StoreSettings
 from daemon.settings.models import (
-    STORE_KINDS,
     CoordinationSettings,
     DaemonSettings,
     Late,
@@ -24,7 +23,6 @@ from daemon.settings.models import (
     OnError,
     ProjectionSettings,
     SqliteStoreSettings,
-    StoreSettings,
 )
 
 SECTIONS_CLASH = "sections_clash"
@@ -33,7 +31,10 @@ SECTIONS_CLASH = "sections_clash"
 
 @dataclass(frozen=True, slots=True)
 class EffectiveProjection:
-    """What holds for one projection once its overrides are laid over [engine]. `on_error` None: as its code says."""
+    """What holds for one projection once its overrides are laid over [engine] and [store].
+
+    `on_error` None: as its code says. `write_budget_units`: write units a second, None for any number.
+    """
 
     on_error: OnError | None
     batch_max_events: int
@@ -41,6 +42,7 @@ class EffectiveProjection:
     marker_window_ids: int
     marker_retention_days: int
     late: Late
+    write_budget_units: float | None
 
 
 class Settings(Section):
@@ -77,4 +79,5 @@ class Settings(Section):
             marker_window_ids=pick(override.marker_window_ids, engine.marker_window_ids),
             marker_retention_days=pick(override.marker_retention_days, engine.marker_retention_days),
             late=pick(override.late, engine.late),
+            write_budget_units=pick(override.write_budget_units, getattr(self.store, "write_budget_units", None)),
         )

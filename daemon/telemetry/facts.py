@@ -23,6 +23,7 @@ from daemon.ports.observer import (
     RowShared,
     ShardChanged,
     ShardRestarted,
+    UnitsConsumed,
 )
 from daemon.telemetry.logs import Logger
 
@@ -104,7 +105,14 @@ def _batch_committed(logger: Logger, fact: BatchCommitted) -> None:
         actions=fact.actions,
         seconds=round(fact.seconds, 6),
         **fact.counts,
+        **fact.consumed,
     )
+
+
+def _units_consumed(logger: Logger, fact: UnitsConsumed) -> None:
+    generation = fact.generation
+    whose = {} if generation is None else {"projection": generation.projection, "generation": generation.number}
+    logger.debug("units consumed", **whose, **fact.consumed)
 
 
 def _commit_delayed(logger: Logger, fact: CommitDelayed) -> None:
@@ -169,6 +177,7 @@ def _code_changed(logger: Logger, fact: CodeChanged) -> None:
 _WRITERS: dict[type, Callable[[Logger, Any], None]] = {
     ShardChanged: _shard_changed,
     BatchCommitted: _batch_committed,
+    UnitsConsumed: _units_consumed,
     CommitDelayed: _commit_delayed,
     EventsDeadLettered: _dead_lettered,
     PayloadConflict: _payload_conflict,

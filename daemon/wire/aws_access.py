@@ -34,7 +34,9 @@ class AwsSession(CredentialsSession, Protocol):
         """The region that the environment or the profile names."""
         ...
 
-    def client(self, service_name: str, *, region_name: str | None = None) -> AbstractAsyncContextManager[Any]:
+    def client(
+        self, service_name: str, *, region_name: str | None = None, endpoint_url: str | None = None
+    ) -> AbstractAsyncContextManager[Any]:
         """Make an SDK client, which knows its endpoint."""
         ...
 
@@ -133,6 +135,12 @@ class AwsAccess:
             self.client(endpoint, replace(limits, connections=each))
             for each in (sizes.commits, sizes.reads, sizes.leases)
         ))  # fmt: skip
+
+    def sdk_client(self, endpoint: Endpoint) -> AbstractAsyncContextManager[Any]:
+        """Return the SDK's own client of the same service, for what is not hot; made and closed by `async with`."""
+        return self._session.client(
+            endpoint.service.client, region_name=endpoint.region, endpoint_url=endpoint.url.removesuffix("/")
+        )
 
     async def aclose(self) -> None:
         """Close every client made here, and end a reading of credentials."""

@@ -11,6 +11,10 @@ MAP = '[sources.a.fields]\nid = "i"\ntype = "t"\ntime = "m"\n'
 CLASHES = {
     "a stop shorter than a commit": ("[daemon]\ngrace_period_seconds = 10\n", "daemon.grace_period_seconds"),
     "a lock awaited longer than a commit": ("[store]\nbusy_timeout_ms = 15_000\n", "store.busy_timeout_ms"),
+    "a request awaited longer than its commit": (
+        '[store]\nkind = "dynamodb"\ncommit_request_seconds = 15.0\n',
+        "store.commit_request_seconds",
+    ),
     "plain JSON without a field map": (f'{SOURCE}envelope = "json"\n', "sources.a.fields"),
     "a field map for CloudEvents": (SOURCE + MAP, "sources.a.fields"),
     "a line larger than a batch": (f"{SOURCE}max_line_bytes = 4_194_305\n", "sources.a.max_line_bytes"),
@@ -45,6 +49,8 @@ CLASHES = {
 HOLDS = {
     "a stop as long as a commit and more": "[daemon]\ngrace_period_seconds = 16\n",
     "a lock awaited a little less than a commit": "[store]\nbusy_timeout_ms = 14_999\n",
+    "a request awaited a little less than its commit": '[store]\nkind = "dynamodb"\ncommit_request_seconds = 14.9\n',
+    "tables in production": '[daemon]\nproduction = true\n[store]\nkind = "dynamodb"\n',
     "plain JSON with a field map": f'{SOURCE}envelope = "json"\n{MAP}',
     "a line as large as a batch": f"{SOURCE}max_line_bytes = 4_194_304\n",
     "waits that are all the same": "[engine.retry]\ninitial_backoff_ms = 500\nmax_backoff_ms = 500\n",

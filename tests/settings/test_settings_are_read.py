@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from daemon.settings import FileSourceSettings, Settings, load_settings
+from daemon.settings import DynamoDbStoreSettings, FileSourceSettings, Settings, SqliteStoreSettings, load_settings
 from daemon.settings.base import Section
 from daemon.settings.environment import variable_of
 from daemon.settings.shape import Group, Leaf, Named, limits_of, shape_of
@@ -43,7 +43,7 @@ def test_the_environment_is_laid_over_the_file(file: Path):
     """A variable beats the file, and the origin names the variable."""
     file.write_text('[store]\npath = "a.db"\nbusy_timeout_ms = 1\n', encoding="utf-8")
     loaded = load_settings(file, {"PROJECTIOND__STORE__PATH": "b.db"})
-    assert (loaded.settings.store.path, loaded.settings.store.busy_timeout_ms) == ("b.db", 1)
+    assert loaded.settings.store == SqliteStoreSettings(path="b.db", busy_timeout_ms=1)
     assert loaded.origins["store.path"] == "environment PROJECTIOND__STORE__PATH"
     assert loaded.origins["store.busy_timeout_ms"] == f"file {file}"
 
@@ -83,6 +83,16 @@ def test_a_table_from_the_environment_gives_way_to_its_keys(file: Path):
     assert loaded.origins["sources.orders.max_depth"] == "default"
 
 
+def test_a_variable_chooses_the_kind_that_others_are_keys_of(file: Path):
+    """A variable may change a table's kind, and others set keys that only that kind has, whatever the file's kind."""
+    file.write_text('[store]\nkind = "sqlite"\n', encoding="utf-8")
+    variables = {"PROJECTIOND__STORE__BILLING": "provisioned", "PROJECTIOND__STORE__KIND": "dynamodb"}
+    assert load_settings(file, variables).settings.store == DynamoDbStoreSettings(billing="provisioned")
+    file.write_text('[store]\npath = "a.db"\n', encoding="utf-8")
+    whole = {"PROJECTIOND__STORE": '{"kind": "dynamodb"}', "PROJECTIOND__STORE__PREFIX": "mine"}
+    assert load_settings(file, whole).settings.store == DynamoDbStoreSettings(prefix="mine")
+
+
 @pytest.mark.parametrize("name", ["my_old-orders", "my-old_orders", "my-old-orders"])
 def test_a_variable_finds_the_name_as_the_file_spells_it(file: Path, name: str):
     """In a NAME, the `_` of a variable stands for `-` or `_`, whichever the file has."""
@@ -94,7 +104,7 @@ def test_a_variable_finds_the_name_as_the_file_spells_it(file: Path, name: str):
 def test_a_file_written_on_windows_is_read(file: Path):
     """A byte-order mark and CRLF line ends are no mistake."""
     file.write_bytes(b'\xef\xbb\xbf[store]\r\npath = "a.db"\r\n')
-    assert load_settings(file, {}).settings.store.path == "a.db"
+    assert load_settings(file, {}).settings.store == SqliteStoreSettings(path="a.db")
 
 
 def test_settings_never_change():

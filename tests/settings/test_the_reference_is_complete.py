@@ -18,10 +18,13 @@ REFERENCE = CONFIG / "reference.toml"
 
 
 def fields_of(group: Group, at: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Give every leaf of the models with its path, NAMEs being those of the reference's examples."""
+    """Give every leaf of the models with its path, NAMEs being those of the reference's examples.
+
+    The second kind of a table has a path of its own, `store-dynamodb`, although the file says [store] for both.
+    """
     named = at
     for index, model in enumerate(group.models):
-        if index and named[0] in EXAMPLE_NAMES:
+        if index:
             at = (*named[:-1], f"{named[-1]}-{kind_of(model)}")
         for name, field in model.model_fields.items():
             shape = shape_of(field)
@@ -39,7 +42,18 @@ FIELDS = dict(fields_of(Group((Settings,))))
 def parsed(*, with_examples: bool) -> dict[str, Any]:
     """Parse the committed file, with the keys that are left out by default switched on or not."""
     text = REFERENCE.read_text(encoding="utf-8")
-    return tomllib.loads(re.sub(r"(?m)^#(?=[\[a-z])", "", text) if with_examples else text)
+    if not with_examples:
+        return tomllib.loads(text)
+    others = {
+        f"{name}-{table['kind']}": table for other in instead(text) for name, table in tomllib.loads(other).items()
+    }
+    return tomllib.loads(re.sub(r"(?m)^#(?=[\[a-z])", "", text)) | others
+
+
+def instead(text: str) -> list[str]:
+    """Give the tables that stand in the place of others, each as the text of a settings file."""
+    lines = "\n".join(line.removeprefix("##") for line in text.splitlines() if line.startswith("##"))
+    return [table for table in re.split(r"(?m)^(?=\[)", lines) if table]
 
 
 def at(tree: dict[str, Any], path: tuple[str, ...]) -> Any:
@@ -58,10 +72,12 @@ def comments() -> dict[tuple[str, ...], str]:
         if line.startswith("# "):
             block.append(line.removeprefix("# "))
             continue
-        key = line.removeprefix("#")
+        key = line.lstrip("#")
         if key.startswith("["):
             table = tuple(key.strip("[]").split("."))
         elif " = " in key:
+            if line.startswith("##kind"):
+                table = ("-".join([*table, tomllib.loads(key)["kind"]]),)
             found[(*table, key.split(" = ")[0])] = " ".join(block)
         block = []
     return found
@@ -138,6 +154,9 @@ def test_the_examples_of_the_reference_hold(tmp_path: Path):
         "KAFKA_KEY_PASSWORD": "b",
     }
     load_settings(file, changed)
+    for other in instead(REFERENCE.read_text(encoding="utf-8")):
+        file.write_text(other, encoding="utf-8")
+        load_settings(file, {})
 
 
 def test_every_number_s_name_ends_in_its_unit():
