@@ -236,7 +236,7 @@ async def test_deep_queues_are_passed_over(place: Place) -> None:
 
 
 async def test_segments_outside_the_window_do_not_count(place: Place) -> None:
-    """Segments below the oldest that the newest one names are not loaded, though nothing removed them yet."""
+    """Segments below the oldest that the newest one names are not loaded, and are removed in passing, once."""
     held = await place.begin()
     for number in range(6):
         segment = SegmentWrite(number, bytes([number]) * ENTRY_BYTES, max(0, number - 2))
@@ -244,6 +244,13 @@ async def test_segments_outside_the_window_do_not_count(place: Place) -> None:
         assert isinstance(await place.store.commit(commit, 1), Committed)
         held = commit.checkpoint
     assert [segment.number for segment in await place.store.load_segments(SCOPE, 100)] == [3, 4, 5]
+    place.meet("BatchWriteItem", PartialBatch(1))
+    writes = place.count("BatchWriteItem")
+    assert await place.store.expire(0) == 0
+    held_now = [item["sk"][-1] for item in place.server.table("pre-state").plain() if item["sk"].startswith("segment#")]
+    assert sorted(held_now) == ["3", "4", "5"]
+    assert await place.store.expire(0) == 0
+    assert len(writes) == 1
 
 
 async def test_slow_answers_are_cut_off_at_their_deadline(place: Place) -> None:

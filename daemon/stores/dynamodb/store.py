@@ -52,6 +52,7 @@ from daemon.stores.dynamodb.items import (
     record_of,
     scope_key,
     scope_of,
+    segment_key,
     segment_of,
 )
 from daemon.stores.dynamodb.requests import Requests
@@ -104,6 +105,8 @@ class _Links:
     upkeep: Upkeep
 
 
+_DELETES = 25
+"""Items that one BatchWriteItem takes."""
 _PAGE = 64
 """Parked events of one page of the search for parked keys."""
 
@@ -137,6 +140,7 @@ class DynamoDbStore:
         self._requests = Requests(self.tables)
         self._sending: dict[Scope, Sending] = {}
         self._settling: dict[Generation, float] = {}
+        self._outside: dict[Scope, int] = {}
         self._links: _Links | None = None
 
     @property
@@ -267,6 +271,8 @@ class DynamoDbStore:
         """
         links = self._open
         outcome = await links.committing.send(commit, attempt)
+        if isinstance(outcome, Committed) and commit.segment is not None and commit.segment.drop_below:
+            self._outside[commit.scope] = commit.segment.drop_below
         return Committed(self._by_kind(outcome.consumed)) if isinstance(outcome, Committed) else outcome
 
     # -------------------------------------------------------------------------------------------------- presences
@@ -357,8 +363,20 @@ class DynamoDbStore:
         return [effect for _, effect in nsmallest(limit, map(effect_of, items), key=lambda held: held[0])]
 
     async def expire(self, now_seconds: int) -> int:
-        """Remove nothing: DynamoDB removes by itself what has expired, within days.
+        """Remove the segments that fell out of their windows; the rest DynamoDB removes by itself, within days.
 
-        What is still there still counts.
+        Until then it still counts. Returns 0: no marker or row is removed here.
         """
+        for scope, below in list(self._outside.items()):
+            await self._drop_segments(scope, below)
+            if self._outside.get(scope) == below:
+                del self._outside[scope]
         return 0
+
+    async def _drop_segments(self, scope: Scope, below: int) -> None:
+        reads, state = self._open.reads.of(scope.of), self.tables.state
+        between = (SEGMENT, segment_key(below - 1))
+        while items := await reads.some(state, scope_key(scope), between, _DELETES):
+            keys = [{"pk": item["pk"], "sk": item["sk"]} for item in items]
+            requests = [{"DeleteRequest": {"Key": key}} for key in keys]
+            await reads.body("BatchWriteItem", {"RequestItems": {state: requests}, "ReturnConsumedCapacity": "TOTAL"})
