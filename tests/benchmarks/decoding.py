@@ -40,21 +40,18 @@ def _measured(name: str, envelope: Envelope, line_of: Callable[[int], bytes], si
 
 
 def _line(number: int) -> bytes:
-    return _padded(
-        f'{{"specversion":"1.0","id":"order-{number:08}/3","source":"/shop/orders","type":"OrderShipped",'
-        f'"time":"2026-03-01T10:15:30Z","data":{{"order_id":"order-{number:08}","status":"shipped","items":3,'
-        f'"total":12900,"express":true,"note":"'
-    )
+    return _order(number, "12900", "11")
 
 
 def _line_with_decimals(number: int) -> bytes:
-    return _padded(
-        f'{{"specversion":"1.0","id":"order-{number:08}/3","source":"/shop/orders","type":"OrderShipped",'
-        f'"time":"2026-03-01T10:15:30Z","data":{{"order_id":"order-{number:08}","status":"shipped","items":3,'
-        f'"total":129.95,"weight_kg":2.5,"note":"'
-    )
+    return _order(number, "129.5", "25")
 
 
-def _padded(head: str) -> bytes:
-    tail = '"}}'
-    return (head + "x" * (LINE_BYTES - len(head) - len(tail)) + tail).encode()
+def _order(number: int, total: str, second: str) -> bytes:
+    """Write the order of the project's first example, with its lines: nothing in it is there to fill the bytes."""
+    return (
+        f'{{"specversion":"1.0","id":"order-{number:08}/1","source":"/shop/orders","type":"OrderPlaced",'
+        f'"time":"2026-03-01T10:15:30Z","data":{{"order_id":"order-{number:08}","total":{total},'
+        f'"lines":[{{"sku":"AB-{number % 997:04}","items":3}},{{"sku":"BC-{number % 877:04}","items":{second}}}],'
+        f'"express":true}}}}'
+    ).encode()

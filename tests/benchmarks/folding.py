@@ -1,6 +1,7 @@
 """Folding and planning: a batch of 20 events for each key, against a bare loop that does the same dict updates by hand.
 
-No markers are judged or planned here; what judging costs is a figure of its own. Both sides get the events decoded, and
+No markers are judged or planned here; what judging costs is a figure of its own. Both sides fold the types they are
+for and pass over any other, as a log demands; both get the events decoded, and
 rows that are known to be absent (counters: that nobody read). Before anything is timed, their rows must be equal.
 """
 
@@ -58,6 +59,8 @@ def last_known_state(events: Sequence[Event]) -> Rows:
     """Fold by hand."""
     rows: dict[str, dict[str, Any]] = {}
     for event in events:
+        if event.type != "Seen":
+            continue
         data = event.data
         key = data["key"]
         row = rows.get(key)
@@ -157,6 +160,8 @@ def counters(events: Sequence[Event]) -> Rows:
     """Fold by hand."""
     rows: dict[str, dict[str, Any]] = {}
     for event in events:
+        if event.type != "Sold":
+            continue
         data = event.data
         key = data["key"]
         row = rows.get(key)

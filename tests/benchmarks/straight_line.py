@@ -2,12 +2,13 @@
 
 Parses each line, folds `projections.punctuality` into dicts, and every 2,000 lines writes the changed rows, a
 checkpoint and one packed segment of markers (16-byte digest of the id, 4-byte digest of the canonical payload) in one
-transaction, into the same tables, with the same durability. It trusts its input: no validation, no exact decimals
-(sums of fares are rounded to cents), no dead letters, no fencing, no restart.
+transaction, into the same tables, with the same durability. It trusts its input: no validation, no dead letters, no
+fencing, no restart.
 """
 
 import sqlite3
 from contextlib import closing
+from decimal import Decimal
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,7 @@ def _loop(log: Path, connection: sqlite3.Connection) -> None:
                 kind = fields["type"]
                 if kind == "FlightScheduled":
                     row["scheduled"] = row.get("scheduled", 0) + 1
-                    row["fares"] = row.get("fares", 0) + data["fare"]
+                    row["fares"] = row.get("fares", 0) + Decimal(repr(data["fare"]))
                 elif kind == "FlightDeparted":
                     delay = data["dep_delay"] or 0
                     row["departed"] = row.get("departed", 0) + 1
@@ -97,7 +98,10 @@ def _write(
     connection.executemany(
         f"INSERT INTO {quoted(GENERATION.label)} (key, view, attributes, v, src) VALUES (?, 'main', ?, 1, ?) "
         "ON CONFLICT DO UPDATE SET attributes = excluded.attributes, v = v + 1, src = excluded.src",
-        [(key, orjson.dumps(row).decode(), f"flights/log.jsonl@{position}#") for key, row in rows.items()],
+        [
+            (key, orjson.dumps(row, default=_exact).decode(), f"flights/log.jsonl@{position}#")
+            for key, row in rows.items()
+        ],
     )
     connection.execute(
         f"INSERT OR REPLACE INTO {_TABLES.segments} VALUES (?, ?, ?, ?, ?, ?, ?)", (*_SCOPE, segment, marks, segment)
@@ -108,3 +112,7 @@ def _write(
         (*_SCOPE, str(position), segment, segment, segment),
     )
     connection.execute("COMMIT")
+
+
+def _exact(number: Any) -> orjson.Fragment:
+    return orjson.Fragment(str(number))
