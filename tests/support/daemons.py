@@ -136,12 +136,8 @@ class Site:
             for source in ("flights", "movements")
         }
         settings = paths | {"STORE__PATH": str(self.database)} | self.variables | variables
-        number = len(self.daemons)
-        out, log = self.path / f"daemon-{number}.out", self.path / f"daemon-{number}.log"
         command = ("run", "--config", str(self.settings), "--json", *words)
-        process = _CONTEXT.Process(target=_run, args=(command, settings, self.path, out, log))
-        process.start()
-        daemon = RealDaemon(process, out, log)
+        daemon = fork_daemon(command, settings, self.path, len(self.daemons))
         self.daemons.append(daemon)
         return daemon
 
@@ -200,6 +196,14 @@ def site(path: Path, *, seed: int = 1, batch: int = 20) -> Generator[Site]:
         for daemon in place.daemons:
             daemon.kill()
             daemon.process.close()
+
+
+def fork_daemon(command: tuple[str, ...], variables: Mapping[str, str], here: Path, number: int) -> RealDaemon:
+    """Start `projectiond` with these words and settings in `here`; `number` tells its files from other daemons'."""
+    out, log = here / f"daemon-{number}.out", here / f"daemon-{number}.log"
+    process = _CONTEXT.Process(target=_run, args=(command, variables, here, out, log))
+    process.start()
+    return RealDaemon(process, out, log)
 
 
 def _run(command: tuple[str, ...], variables: Mapping[str, str], here: Path, out: Path, log: Path) -> None:

@@ -7,16 +7,18 @@ Invariants: a request for metadata never makes a topic (aiokafka's own does, whe
 topic would come back empty); no credential is in any repr, error or log line of ours.
 """
 
+import asyncio
 import random
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 from typing import Protocol as TypingProtocol
 
 import anyio
 from aiokafka.client import AIOKafkaClient, ConnectionGroup
-from aiokafka.errors import KafkaError, OffsetOutOfRangeError, UnknownTopicOrPartitionError
+from aiokafka.errors import KafkaConnectionError, KafkaError, OffsetOutOfRangeError, UnknownTopicOrPartitionError
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.group import HeartbeatRequest
 from aiokafka.protocol.metadata import MetadataRequest
@@ -24,6 +26,7 @@ from aiokafka.structs import TopicPartition
 
 _PAUSE_SECONDS = 0.1
 """Between fetches that are refused, and between requests for metadata: aiokafka makes none."""
+_CLOSE_SECONDS = 5.0
 _OFFSET_OUT_OF_RANGE = OffsetOutOfRangeError.errno
 _UNKNOWN = UnknownTopicOrPartitionError.errno
 
@@ -190,6 +193,31 @@ class WatchedClient(AIOKafkaClient):
             return True
         cluster_metadata.failed_update(None)
         return False
+
+
+@contextmanager
+def uncancelled() -> Generator[None]:
+    """Tell aiokafka's cancellations from ours, around a call of it.
+
+    Closing a connection, it cancels tasks and futures that others wait for, and they would end as if they had been
+    cancelled themselves: an actor, a coordinator, the daemon. Raises KafkaConnectionError instead.
+    """
+    try:
+        yield
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise KafkaConnectionError("the connection was closed meanwhile") from None
+
+
+async def closed(work: Coroutine[Any, Any, object]) -> None:
+    """Close something of aiokafka's, in a task apart, to the end or for so long; errors tell nothing then."""
+    task = asyncio.ensure_future(work)
+    with anyio.CancelScope(shield=True):
+        await asyncio.wait([task], timeout=_CLOSE_SECONDS)
+    if task.done() and not task.cancelled():
+        task.exception()
 
 
 def named(partition: Partition) -> TopicPartition:

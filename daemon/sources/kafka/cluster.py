@@ -19,7 +19,7 @@ from aiokafka.record.memory_records import MemoryRecords
 
 from daemon.core.errors import SourceUnavailable
 from daemon.ports.clock import Clock
-from daemon.sources.kafka.client import Connection, Partition, Raw, WatchedClient, named
+from daemon.sources.kafka.client import Connection, Partition, Raw, WatchedClient, closed, named, uncancelled
 
 EARLIEST, LATEST = -2, -1
 """Timestamps that ask for the first offset, and for the one after the last."""
@@ -54,7 +54,7 @@ class Cluster:
         """Close the connections."""
         client, self._client = self._client, None
         if client is not None:
-            await client.close()
+            await closed(client.close())
 
     async def partitions(self, topics: Collection[str]) -> Mapping[str, list[int]]:
         """Return the partitions of each topic, sorted; a topic that does not exist has none.
@@ -156,7 +156,8 @@ class Cluster:
             leader = client.cluster.leader_for_partition(named(partition))
             if leader not in {None, -1}:
                 try:
-                    return await ask(client, leader)
+                    with uncancelled():
+                        return await ask(client, leader)
                 except (KafkaError, TimeoutError) as error:
                     last = error
             await self._clock.sleep(_PAUSE_SECONDS * (attempt + 1))
@@ -169,7 +170,8 @@ class Cluster:
         last: Exception | None = None
         for broker in client.cluster.brokers():
             try:
-                return await client.send(broker.nodeId, request)
+                with uncancelled():
+                    return await client.send(broker.nodeId, request)
             except (KafkaError, TimeoutError) as error:
                 last = error
         # None of the brokers it knows is there: perhaps all moved, so the next question begins with the servers named.
@@ -183,9 +185,10 @@ class Cluster:
             if self._client is None:
                 client = WatchedClient(self._connection, self._clock.monotonic)
                 try:
-                    await client.bootstrap()
+                    with uncancelled():
+                        await client.bootstrap()
                 except (KafkaError, OSError, TimeoutError) as error:
-                    await client.close()
+                    await closed(client.close())
                     servers = ", ".join(self._connection.servers)
                     raise SourceUnavailable(
                         f"no broker of source {self._source!r} answers at {servers} ({type(error).__name__}: {error}); "

@@ -13,7 +13,6 @@ fetched; at most `partition_bytes` of each partition wait here (one larger batch
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import anyio
 from aiokafka import AIOKafkaConsumer
@@ -21,7 +20,7 @@ from aiokafka.errors import ConsumerStoppedError, KafkaError, OffsetOutOfRangeEr
 
 from daemon.core.errors import SourceUnavailable
 from daemon.ports.clock import Clock
-from daemon.sources.kafka.client import Connection, News, Partition, Raw, WatchedClient, named
+from daemon.sources.kafka.client import Connection, News, Partition, Raw, WatchedClient, closed, named, uncancelled
 
 _SETTLE_SECONDS = 0.02
 """Readers that join within it share one change of the assignment."""
@@ -103,9 +102,8 @@ class Lane:
         consumer = await self._assigned()
         partition = named(feed.partition)
         try:
-            got: dict[Any, list[Any]] = await consumer.getmany(
-                partition, timeout_ms=int(wait * 1000), max_records=max_records
-            )
+            with uncancelled():
+                got = await consumer.getmany(partition, timeout_ms=int(wait * 1000), max_records=max_records)
         except OffsetOutOfRangeError as error:
             raise OutOfRange from error
         except RecordTooLargeError as error:
@@ -133,7 +131,7 @@ class Lane:
             self._changed = True
             if consumer is not None:
                 self._fetched += self._client.fetched_bytes
-                await consumer.stop()
+                await closed(consumer.stop())
 
     async def _assigned(self) -> AIOKafkaConsumer:
         if self._consumer is not None and not self._changed:
@@ -173,15 +171,15 @@ class Lane:
         self._client = WatchedClient(self._connection, self._clock.monotonic)
         consumer._client = self._client  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
         try:
-            await consumer.start()
+            with uncancelled():
+                await consumer.start()
         except (KafkaError, OSError, TimeoutError) as error:
-            await consumer.stop()
+            await closed(consumer.stop())
             servers = ", ".join(self._connection.servers)
             raise SourceUnavailable(
                 f"no broker answers at {servers} ({type(error).__name__}: {error}); check servers and security, or wait"
             ) from error
         except BaseException:
-            with anyio.CancelScope(shield=True):
-                await consumer.stop()
+            await closed(consumer.stop())
             raise
         return consumer

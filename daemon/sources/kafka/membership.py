@@ -18,7 +18,7 @@ from aiokafka.errors import IllegalStateError, KafkaError
 from aiokafka.structs import TopicPartition
 
 from daemon.ports.clock import Clock
-from daemon.sources.kafka.client import Connection, WatchedClient, named
+from daemon.sources.kafka.client import Connection, WatchedClient, closed, named, uncancelled
 
 _LOOK_SECONDS = 0.5
 _PUBLISH_SECONDS = 5.0
@@ -128,7 +128,8 @@ class GroupMember:
         )
         self._consumer, self._client = consumer, WatchedClient(self._connection, self._clock.monotonic)
         consumer._client = self._client  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-        await consumer.start()
+        with uncancelled():
+            await consumer.start()
         # Without its fetcher it is a member and nothing else: it would fetch before anybody is told of an assignment.
         await consumer._fetcher.close()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
         consumer.subscribe(list(self._topics), listener=_Callbacks(self, listener))
@@ -162,13 +163,14 @@ class GroupMember:
         shown = {partition: offset for partition, offset in offsets.items() if partition in mine}
         self._offsets = {}
         if shown:
-            with contextlib.suppress(KafkaError, IllegalStateError, TimeoutError), anyio.move_on_after(self._heartbeat):
+            unimportant = contextlib.suppress(KafkaError, IllegalStateError, TimeoutError)
+            with unimportant, anyio.move_on_after(self._heartbeat), uncancelled():
                 await consumer.commit(shown)
 
     async def _stop(self) -> None:
         consumer, self._consumer, self._client = self._consumer, None, None
         if consumer is not None:
-            await consumer.stop()
+            await closed(consumer.stop())
 
     async def give_up(self, listener: Told) -> None:
         """Pass a revocation on, then show how far this member came."""
