@@ -45,8 +45,6 @@ _SHAPE = bytes.maketrans(b"0123456789.eE+-,}] \t\r\n", b"00000000000ee--,,,    "
 _SIXTEEN_DIGITS = b"0" * 16
 _EXPONENT_IN_SHAPE = re.compile(rb"0e-?0+ *,").search
 _type_of: Callable[[object], type] = type
-_WHOLE_FLOAT = re.compile(rb"\.0[,\]}]").search
-_EXPONENT_START = re.compile(rb"e[+-][0-9]").search
 # Strings first, so that a bracket inside one does not count. Possessive and closed by the end of the text: linear on
 # any input.
 _TOKENS = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|([\[{])|[\]}]', re.DOTALL).finditer
@@ -97,18 +95,6 @@ def loads_exact(raw: bytes) -> Any:
         return _EVENT_DECODER.decode(text)
 
 
-def exact_payload(data: object, raw: bytes) -> object | None:
-    """Return `data`, parsed by orjson from `raw`, with each float as the `Decimal` its text says; None if that is lost.
-
-    A double keeps 15 digits, so what has no more of them, and no exponent (far out, doubles grow coarse), is what
-    the float's shortest text says. Where None comes back, parse again with `loads_exact`.
-    """
-    shape = raw.translate(_SHAPE)
-    if _SIXTEEN_DIGITS in shape or _EXPONENT_IN_SHAPE(shape):
-        return None
-    return _with_decimals(data)
-
-
 def may_round(raw: bytes) -> bool:
     """Tell whether a number in `raw` may hold more than a double keeps: over 15 digits, or an exponent."""
     shape = raw.translate(_SHAPE)
@@ -145,33 +131,6 @@ def take_decimals(value: Any) -> int:
     elif type(value) is float:
         return -1
     return found
-
-
-def is_canonical(dump: bytes) -> bool:
-    """Tell whether orjson's dump of a payload with floats has each number in the canonical form already."""
-    return _WHOLE_FLOAT(dump) is None and not dump.endswith(b".0") and _EXPONENT_START(dump) is None
-
-
-def _with_decimals(value: Any) -> Any:
-    """Replace each float in `value` by its decimal, in place where it can be."""
-    kind = _type_of(value)
-    if kind is float:
-        return Decimal(repr(value))
-    if kind is dict:
-        for name, item in value.items():
-            kind = _type_of(item)
-            if kind is float:
-                value[name] = Decimal(repr(item))
-            elif kind is list or kind is dict:
-                _with_decimals(item)
-    elif kind is list:
-        for index, item in enumerate(value):
-            kind = _type_of(item)
-            if kind is float:
-                value[index] = Decimal(repr(item))
-            elif kind is list or kind is dict:
-                _with_decimals(item)
-    return value
 
 
 def loads_row(raw: bytes | str) -> Any:

@@ -26,12 +26,11 @@ from daemon.wire.exact_json import (
     BYTES_NAME,
     canonical_number,
     check_depth,
-    exact_payload,
-    is_canonical,
     loads,
     loads_exact,
-    may_hold_fractions,
+    may_round,
     problem_of,
+    take_decimals,
 )
 
 KEY_HEADER, TIMESTAMP_HEADER = "kafka_key", "kafka_timestamp"
@@ -224,11 +223,12 @@ def payload_of(raw: bytes, max_depth: int) -> tuple[Any, bytes]:
         raise problem_of(raw, error, max_depth) from None
     check_depth(raw, max_depth)
     dump = orjson.dumps(data, None, orjson.OPT_SORT_KEYS)
-    if may_hold_fractions(dump):
-        exact = exact_payload(data, raw)
-        data = loads_exact(raw) if exact is None else exact
-        if exact is None or not is_canonical(dump):
-            dump = orjson.dumps(data, canonical_number, orjson.OPT_SORT_KEYS)
+    floats = take_decimals(data)
+    if floats and (floats < 0 or may_round(raw)):
+        data = loads_exact(raw)
+        floats = -1
+    if floats < 0 or floats > 1:
+        dump = orjson.dumps(data, canonical_number, orjson.OPT_SORT_KEYS)
     return data, blake2b(dump, digest_size=DIGEST_BYTES).digest()
 
 
