@@ -137,9 +137,9 @@ class FileSource:
                 f"files of source {self._name!r} cannot be listed ({error}); mend the rights"
             ) from error
         found = frozenset(os.path.abspath(path) for path in found)  # noqa: PTH100 - links stay as they are named
-        files = [Path(path) for path in found if os.path.isfile(path)]  # noqa: PTH113 - as above
-        shards = [str(path.relative_to(self._base)) for path in files if not is_rotated(path, found)]
-        return [ShardInfo(shard) for shard in sorted(shards)]
+        begin = len(os.path.join(self._base, ""))  # noqa: PTH118 - text: a path object for each file costs too much
+        logs = [path for path in found if not is_rotated(path, found) and os.path.isfile(path)]  # noqa: PTH113 - as above
+        return [ShardInfo(path[begin:]) for path in sorted(logs)]
 
     def _learn(self, shard: str, identity: FileIdentity) -> None:
         known = self._newest.get(shard)
@@ -161,8 +161,7 @@ class FileSource:
 
     def _by_identity(self, path: Path, after: Position, identity: FileIdentity) -> tuple[OpenFile, Position]:
         """Open the file that had `identity`: under its own name, or among what rotation renamed."""
-        chain = chain_of(path)
-        current = chain[-1] if chain and chain[-1] == path else None
+        current = path if os.path.lexists(path) else None
         reused = False
         if current is not None:
             file = OpenFile(current)
@@ -173,6 +172,7 @@ class FileSource:
             if not self._follow and not reused:
                 detail = f"{path} was replaced by another file after {position_text(after)}, and follow_rotation is off"
                 raise LogLost(f"{detail}; switch it on, or {_REMEDY}")
+        chain = chain_of(path)
         # A new file may get the inode of one that was compressed and removed, but not of one that still exists.
         for sibling in reversed([each for each in chain if each != path and (not reused or each.suffix == ".gz")]):
             file = OpenFile(sibling)
@@ -191,8 +191,7 @@ class FileSource:
 
     def _by_number(self, shard: str, path: Path, after: Position) -> tuple[OpenFile, Position]:
         """Open the file with the number of `after`, or the oldest one whose number is known."""
-        chain = chain_of(path)
-        numbers = self._numbers(shard, chain, path, after)
+        numbers = self._numbers(shard, path, after)
         if not after:
             if not numbers:
                 raise FileNotFoundError(path)
@@ -203,10 +202,11 @@ class FileSource:
             raise LogLost(f"file {after[0]} of {path} is not known (known: {known}); {_REMEDY}")
         return self._checked(OpenFile(numbers[after[0]]), after)
 
-    def _numbers(self, shard: str, chain: Sequence[Path], path: Path, after: Position) -> dict[int, Path]:
+    def _numbers(self, shard: str, path: Path, after: Position) -> dict[int, Path]:
         """Return the files of a shard by number, as far as an opening has numbered one of them."""
         known = self._newest.get(shard)
         if known is not None:
+            chain = chain_of(path)
             for index, candidate in enumerate(chain):
                 file = OpenFile(candidate)
                 try:
@@ -215,7 +215,7 @@ class FileSource:
                         return {first + step: each for step, each in enumerate(chain) if first + step >= 0}
                 finally:
                     file.close()
-        return {after[0] if after else 0: path} if path in chain else {}
+        return {after[0] if after else 0: path} if os.path.lexists(path) else {}
 
     @staticmethod
     def _checked(file: OpenFile, after: Position) -> tuple[OpenFile, Position]:
@@ -249,7 +249,7 @@ class FileSource:
     def _newest_file(self, shard: str) -> tuple[OpenFile, Position]:
         path = self._path(shard)
         try:
-            numbers = self._numbers(shard, chain_of(path), path, START)
+            numbers = self._numbers(shard, path, START)
             if not numbers:
                 raise SourceUnavailable(f"{path} does not exist; it is waited for, or remove its shard")
             return OpenFile(numbers[max(numbers)]), (max(numbers), 0)
@@ -259,7 +259,7 @@ class FileSource:
     def _measure(self, shard: str, after: Position) -> Backlog:
         path = self._path(shard)
         try:
-            numbers = self._numbers(shard, chain_of(path), path, after)
+            numbers = self._numbers(shard, path, after)
             sizes = {number: each.stat().st_size for number, each in numbers.items() if not after or number >= after[0]}
         except OSError as error:
             raise SourceUnavailable(f"{path} cannot be measured ({error}); mend its rights or disk") from error

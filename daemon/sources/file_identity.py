@@ -20,6 +20,7 @@ HEAD_BYTES = 4096
 """So many bytes of a file's beginning tell it from every other file of the log."""
 
 _ROTATED = re.compile(r"[.-](?:(?P<number>\d{1,4})|[\d.T:Z_-]{6,})(?:\.gz)?").fullmatch
+_CUT = re.compile(r"[.-]").finditer
 _SKIP_BYTES = 1024 * 1024
 _DIGEST_BYTES = 16
 
@@ -135,14 +136,15 @@ def chain_of(path: Path) -> list[Path]:
     Numbers count backwards (`.1` is the newest); dates count forwards. Where a file stands beside its compressed copy,
     the file itself counts.
     """
+    log = path.name
     try:
-        names = {entry.name for entry in os.scandir(path.parent) if entry.name.startswith(path.name)}
+        names = {name for name in os.listdir(path.parent) if name.startswith(log)}  # noqa: PTH208 - names are enough
     except FileNotFoundError:
         return []
     numbered: list[tuple[int, str]] = []
     dated: list[str] = []
     for name in names:
-        found = _ROTATED(name[len(path.name) :])
+        found = _ROTATED(name[len(log) :])
         if found is None or (name.endswith(".gz") and name.removesuffix(".gz") in names):
             continue
         if found["number"]:
@@ -150,11 +152,10 @@ def chain_of(path: Path) -> list[Path]:
         else:
             dated.append(name)
     ordered = sorted(dated) + [name for _, name in sorted(numbered)]
-    return [path.with_name(name) for name in ordered] + ([path] if path.name in names else [])
+    return [path.with_name(name) for name in ordered] + ([path] if log in names else [])
 
 
-def is_rotated(path: Path, others: frozenset[str]) -> bool:
+def is_rotated(path: str, others: frozenset[str]) -> bool:
     """Tell whether `path` is what rotation made of another of the paths `others`."""
-    text = str(path)
-    cuts = (index for index, letter in enumerate(text) if letter in ".-" and index > text.rfind("/") + 1)
-    return any(text[:cut] in others and _ROTATED(text[cut:]) for cut in cuts)
+    cuts = (found.start() for found in _CUT(path, path.rfind("/") + 2))
+    return any(path[:cut] in others and _ROTATED(path[cut:]) for cut in cuts)

@@ -130,8 +130,16 @@ class FileReader:
             self._fill(max(1, min(BLOCK_BYTES, max_bytes)))
         except OSError as error:
             raise SourceUnavailable(f"{self._file.path} cannot be read ({error}); mend its rights or disk") from error
-        if not self._lines:
+        if not self._lines or self._took_all(seen):
             self._seen = seen
+
+    def _took_all(self, seen: tuple[object, ...]) -> bool:
+        """Tell whether a look from before reading promises nothing beyond what was read, in this file or the next."""
+        mine = self._file.status()
+        # Whole lines up to the size that was seen, under its own name still: the next look has to differ from this one.
+        return not self._file.zipped and seen == (
+            self._at, mine.st_mtime_ns, mine.st_ino, self._at, mine.st_mtime_ns,
+        )  # fmt: skip
 
     def _fill(self, size: int) -> None:
         """Read until there is a line, a longer position, or nothing more."""
@@ -249,10 +257,16 @@ class FileReader:
 
     def _successor(self) -> OpenFile | None:
         """Open the file that follows the one just read to its end; None while there is none with anything in it."""
+        mine = self._file.status()
+        try:
+            named = self._path.stat()
+        except FileNotFoundError:
+            named = None
+        if named is not None and (named.st_ino, named.st_dev) == (mine.st_ino, mine.st_dev):
+            return None
         chain = chain_of(self._path)
         if not chain:
             return None
-        mine = self._file.status()
         follower: Path | None = None
         for index, path in enumerate(chain):
             status = path.stat()
