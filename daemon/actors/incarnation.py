@@ -171,7 +171,8 @@ class Incarnation:
 
     async def _follow(self, checkpoint: Checkpoint, reader: Reader, window: ShardWindow) -> Ended:
         batcher = Batcher(self.runtime.policy.batch_of(self.spec.name))
-        parked = set(await self.runtime.store.parked_keys(self.scope))
+        # The checkpoint names the commit that last changed the parked keys; none did, and none can since the take.
+        parked = set(await self.runtime.store.parked_keys(self.scope)) if checkpoint.parked_seq else set[str]()
         folder = Folder(self.runtime, self.scope, self.spec, checkpoint, batcher, reader, window, parked)
         self.signal(Signal.TAKEN)
         self._following = True
@@ -193,11 +194,13 @@ class Incarnation:
             while len(batcher) >= 2 * max_events or batcher.size >= most:
                 await self._room.wait()
             chunk = await reader.read(max_events, max_bytes)
-            self._source_at_end = chunk.at_end
+            news, self._source_at_end = chunk.at_end != self._source_at_end, chunk.at_end
             if chunk.records or chunk.ends_shard or chunk.through > through or (chunk.at_end and not told_end):
                 through, told_end = max(through, chunk.through), told_end or chunk.at_end
                 batcher.add(chunk)
-            self.controls.wake.ring()
+                news = True
+            if news:  # an idle log that still is idle wakes nobody
+                self.controls.wake.ring()
             if chunk.ends_shard:
                 return
 

@@ -85,10 +85,12 @@ class ShardWindow:
         self._memory.forget(self)
 
     async def _load(self, checkpoint: Checkpoint) -> MarkerWindow:
+        if checkpoint.segment < 0:
+            return MarkerWindow(self._capacity)  # no commit up to the take wrote a segment, and none can since
         for _ in range(_TORN_READS):
             segments = await self._store.load_segments(self._scope, self._capacity)
             newest = segments[-1] if segments else None
-            if checkpoint.segment < 0 or (newest is not None and newest.commit_seq >= checkpoint.segment_seq):
+            if newest is not None and newest.commit_seq >= checkpoint.segment_seq:
                 window = MarkerWindow(self._capacity)
                 for segment in segments:
                     window.remember(segment.entries)

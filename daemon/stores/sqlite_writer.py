@@ -30,6 +30,8 @@ QUEUE_LIMIT = 1_024
 GROUP_LIMIT = 256
 """Jobs in one transaction: bounds how long the first of them waits."""
 _LOOK_SECONDS = 0.001
+READ_GROUP_LIMIT = 16
+"""Reads answered with one wake-up of the event loop: bounds how long the first of them waits."""
 
 
 @dataclass(slots=True)
@@ -43,6 +45,9 @@ class _Job:
 
 class WorkerThread:
     """One thread with one connection. `connect` and every job run on it, callers await from one event loop."""
+
+    _group_limit = 1
+    _ends = False
 
     def __init__(self, name: str, path: Path, busy_timeout_ms: int, connect: Callable[[], sqlite3.Connection]) -> None:
         """Prepare; nothing runs before `start`."""
@@ -102,15 +107,32 @@ class WorkerThread:
 
     def _next_jobs(self) -> list[_Job]:
         """Return the next jobs to run together; none when the thread should end."""
+        if self._ends:
+            return []
         first = self._jobs.get()
-        return [] if first is None else [first]
+        jobs = [] if first is None else [first]
+        while jobs and len(jobs) < self._group_limit:
+            try:
+                job = self._jobs.get_nowait()
+            except Empty:
+                break
+            if job is None:
+                self._ends = True
+                break
+            jobs.append(job)
+        return jobs
 
     def _perform(self, connection: sqlite3.Connection, jobs: Sequence[_Job]) -> None:
         raise NotImplementedError
 
 
 class ReaderThread(WorkerThread):
-    """Runs each job in a read transaction of its own: all that it reads is of one moment."""
+    """Runs each job in a read transaction of its own: all that it reads is of one moment.
+
+    Jobs that wait together are answered together: each answer wakes the event loop.
+    """
+
+    _group_limit = READ_GROUP_LIMIT
 
     def _perform(self, connection: sqlite3.Connection, jobs: Sequence[_Job]) -> None:
         for job in jobs:
@@ -128,22 +150,7 @@ class ReaderThread(WorkerThread):
 class WriterThread(WorkerThread):
     """Runs all waiting jobs in one transaction, each in a savepoint of its own."""
 
-    _ends = False
-
-    def _next_jobs(self) -> list[_Job]:
-        if self._ends:
-            return []
-        jobs = super()._next_jobs()
-        while jobs and len(jobs) < GROUP_LIMIT:
-            try:
-                job = self._jobs.get_nowait()
-            except Empty:
-                break
-            if job is None:
-                self._ends = True
-                break
-            jobs.append(job)
-        return jobs
+    _group_limit = GROUP_LIMIT
 
     def _perform(self, connection: sqlite3.Connection, jobs: Sequence[_Job]) -> None:
         try:
@@ -167,7 +174,6 @@ class WriterThread(WorkerThread):
         except sqlite3.Error as error:
             _roll_back(connection)
             _fail(jobs, failed_commit(error, self._path, self._busy_timeout_ms))
-
 
     def _begin(self, connection: sqlite3.Connection) -> None:
         """Take the write lock as soon as another process lets go of it.

@@ -1,10 +1,14 @@
 """The cap on all marker windows together: idle ones are dropped, and nothing is forgotten by it."""
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import override
 
 import pytest
 
+from daemon.core.identity import Scope
 from daemon.core.projection import Dedup
+from daemon.core.window import StoredSegment
 from daemon.testing.memory_source import MemorySource
 from daemon.testing.memory_store import MemoryStore
 from tests.actors.test_commit_outcomes import totals
@@ -32,3 +36,28 @@ async def test_a_dropped_window_is_loaded_again_under_the_same_epoch() -> None:
             checkpoint = await running.checkpoint(shard)
             assert (checkpoint.epoch, checkpoint.counters["duplicate_marker"]) == (1, 300)
     assert sum(totals(store).values()) == 200
+
+
+class _Asked(MemoryStore):
+    """Counts the reads of segments."""
+
+    asked = 0
+
+    @override
+    async def load_segments(self, scope: Scope, max_ids: int) -> Sequence[StoredSegment]:
+        self.asked += 1
+        return await super().load_segments(scope, max_ids)
+
+
+async def test_segments_are_read_where_the_checkpoint_names_one_and_only_there() -> None:
+    """A shard never taken before reads no segments; the next owner reads them, and stops what they mark."""
+    store, source = _Asked(), MemorySource("memory")
+    source.add_shard("s0")
+    source.append("s0", *[event(i + 1, key="k", id=f"e-{i}") for i in range(10)])
+    async with engine(counting(dedup=Dedup.SHARD), store, source) as running:
+        await running.until(lambda: sum(totals(store).values()) == 10)
+    assert store.asked == 0
+    source.append("s0", *[event(11 + i, key="k", id=f"e-{i}") for i in range(10)])
+    async with engine(counting(dedup=Dedup.SHARD), store, source) as running:
+        await running.until(lambda: store.data.checkpoints[running.scope("s0")].position == (20,))
+    assert (store.asked, sum(totals(store).values())) == (1, 10)
