@@ -48,6 +48,8 @@ class ShardActor:
         self.reason = ""
         self.parked_reason = ""
         """Why it needs a person; kept when it is drained, forgotten when it is resumed."""
+        self.ended = False
+        """Whether the shard itself is at its end and settled, rather than given back."""
         self.finished = anyio.Event()
         self._runtime = runtime
         self._spec = spec
@@ -95,6 +97,7 @@ class ShardActor:
                     self._signal(Signal.END)
                     return self.state
                 if ended.how is How.DONE:
+                    self.ended = True
                     self._signal(Signal.END)
                     return self.state
                 self._signal(Signal.PARK if ended.how is How.PARKED else Signal.PAUSE, ended.reason)

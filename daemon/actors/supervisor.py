@@ -130,8 +130,8 @@ class Supervisor:
         shards.start_soon(self._live, actor)
 
     async def _live(self, actor: ShardActor) -> None:
-        state = await actor.run()
-        if state is ShardState.DONE and not self._draining:
+        await actor.run()
+        if actor.ended and not self._draining:
             await self._coordinator.finished(actor.scope)
         else:
             await self._coordinator.released(actor.scope)
