@@ -23,7 +23,7 @@ from daemon.core.errors import EventProblem
 from daemon.core.events import Event
 from daemon.core.identity import MAIN_VIEW, RowKey
 from daemon.core.rows import Amounts, Attributes, Sequences, StoredRow
-from daemon.core.values import PLAIN_TYPES, STEADY_TYPES, add_exact, amount_of, check_names, normalise
+from daemon.core.values import PLAIN_TYPES, STEADY_TYPES, add_exact, amount_of, check_names, normalise, sum_exact
 
 if TYPE_CHECKING:
     from daemon.core.fold import Fold
@@ -59,7 +59,6 @@ class Touch(IntEnum):
 
 
 _UNTOUCHED, _READ, _ADDED, _WRITTEN = Touch
-_INTEGER = {int}
 _type_of: Callable[[object], type] = type
 _values_of = dict[str, Any].values
 _all_steady = STEADY_TYPES.issuperset
@@ -345,12 +344,11 @@ class QuickView(View):
         return merged
 
     def _add_up(self, pending: list[dict[str, Any]]) -> None:
-        """Sum amounts, the common case (the same integers in each call) attribute by attribute."""
+        """Sum amounts, attribute by attribute."""
         mine, image = self.amounts, self.image
-        if mine or not _add_columns(mine, pending):
-            for amounts in pending:
-                for name, value in amounts.items():
-                    mine[name] = add_exact(mine.get(name, 0), amount_of(value, name), name)
+        for name, column in _columns(pending).items():
+            total = sum_exact(column, name)
+            mine[name] = add_exact(mine[name], total, name) if name in mine else total
         if not mine.keys() <= self._fold.names:
             check_names(mine)
             self._fold.names.update(mine)
@@ -418,22 +416,22 @@ def _are_plain_columns(last: dict[str, Any], pending: list[dict[str, Any]]) -> b
     return True
 
 
-def _add_columns(sums: Amounts, amounts: list[dict[str, Any]]) -> bool:
-    """Sum integers name by name; False, with nothing done, when there are others or the names differ."""
+def _columns(amounts: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    """Return the values of each name, in order."""
     names = amounts[0]
-    if {*map(len, amounts)} != {len(names)}:
-        return False
-    found: Amounts = {}
-    try:
-        for name in names:
-            column = [each[name] for each in amounts]
-            if {*map(_type_of, column)} != _INTEGER:
-                return False
-            found[name] = sum(column)
-    except KeyError:
-        return False
-    sums.update(found)
-    return True
+    if {*map(len, amounts)} == {len(names)}:
+        try:
+            return {name: [each[name] for each in amounts] for name in names}
+        except KeyError:  # as many names, but others
+            pass
+    columns: dict[str, list[Any]] = {}
+    for each in amounts:
+        for name, value in each.items():
+            if name in columns:
+                columns[name].append(value)
+            else:
+                columns[name] = [value]
+    return columns
 
 
 def _add_integers(image: Attributes, named: dict[str, Any]) -> bool:

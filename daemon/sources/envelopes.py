@@ -49,7 +49,7 @@ _HASHER = blake2b(digest_size=DIGEST_BYTES)
 """Copied for each payload, which costs half of making one with a keyword."""
 _USUAL = 6
 _USUAL_ATTRIBUTES = itemgetter("id", "type", "source", "specversion", "time", "data")
-"""What most CloudEvents have, and nothing else."""
+"""What most CloudEvents have, and perhaps a subject, but nothing else."""
 
 
 class Envelope(Protocol):
@@ -66,16 +66,17 @@ class CloudEvents:
     def decode_many(self, lines: Sequence[bytes], positions: Sequence[Position], max_depth: int) -> list[Record]:
         """Decode one CloudEvent a line."""
         parse, dumps, hasher, time_of, make = orjson.loads, orjson.dumps, _HASHER.copy, datetime.fromisoformat, Event
-        pick, first, last, sort = _USUAL_ATTRIBUTES, _FIRST_MOMENT, _LAST_MOMENT, _SORT
-        rounds: bool | None = None
+        pick, usual, first, last, sort = _USUAL_ATTRIBUTES, _USUAL, _FIRST_MOMENT, _LAST_MOMENT, _SORT
         records: list[Record] = []
         add = records.append
         for raw, position in zip(lines, positions, strict=True):
             try:
                 fields = parse(raw)
-                if len(fields) == _USUAL and "time" in fields and "data" in fields:
+                subject = fields.get("subject")
+                plain = len(fields) == usual if subject is None else len(fields) == usual + 1 and type(subject) is str
+                if plain and "time" in fields and "data" in fields:
                     event_id, kind, source, version, moment, data = pick(fields)
-                    subject, headers = None, _NO_HEADERS
+                    headers = _NO_HEADERS
                 else:
                     event_id, kind, source, version, moment, data, subject, headers = _attributes(fields)
                 # x > "" is one test of two things: it raises for what is no string, and is false for an empty one.
@@ -87,9 +88,7 @@ class CloudEvents:
                         _explain_cloud_event(raw)
                 dump = dumps(data, _encoded, sort)
                 if (_POINT in dump or _PLUS in dump or dump.find(b"e-") >= 0) and (floats := take_decimals(data)):
-                    if rounds is None:
-                        rounds = may_round(b"\n".join(lines))  # once for all lines: most batches hold no such number
-                    if floats < 0 or (rounds and may_round(raw)):
+                    if floats < 0 or may_round(raw):
                         data = loads_exact(raw)["data"]
                         dump = dumps(data, canonical_number, sort)
                     elif floats > 1:
@@ -136,7 +135,6 @@ class FieldMap:
         source_path, subject_path = self.source, self.subject
         first, last = _FIRST_MOMENT, _LAST_MOMENT
         source = subject = moment = None
-        rounds: bool | None = None
         records: list[Record] = []
         add = records.append
         for raw, position in zip(lines, positions, strict=True):
@@ -164,9 +162,7 @@ class FieldMap:
                     subject = _text(fields, subject_path)
                 dump = dumps(data, None, _SORT)
                 if (_POINT in dump or _PLUS in dump or dump.find(b"e-") >= 0) and (floats := take_decimals(data)):
-                    if rounds is None:
-                        rounds = may_round(b"\n".join(lines))  # once for all lines: most batches hold no such number
-                    if floats < 0 or (rounds and may_round(raw)):
+                    if floats < 0 or may_round(raw):
                         data = _dig(loads_exact(raw), data_path)
                         dump = dumps(data, canonical_number, _SORT)
                     elif floats > 1:
