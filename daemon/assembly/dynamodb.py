@@ -6,17 +6,23 @@ Invariant: a stand-in for AWS is reached only where the settings allow it by nam
 environment or the SDK's files.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from daemon.core.errors import SettingsProblem
+from daemon.core.identity import Generation
+from daemon.core.projection import Index
 from daemon.ports.clock import Clock
 from daemon.ports.observer import Observer, UnitsConsumed
 from daemon.settings import DynamoDbStoreSettings
-from daemon.stores.dynamodb import DynamoDbStore, Tuning
+from daemon.stores.dynamodb import Care, DynamoDbStore, Tuning
+from daemon.stores.dynamodb.tables import Tables
+from daemon.stores.dynamodb.template import cloudformation
 from daemon.wire.aws_access import AwsAccess, Pools, PoolSizes, aws_session
 from daemon.wire.aws_http import Endpoint, HttpLimits
 from daemon.wire.aws_json import DYNAMODB, AwsJson
+from daemon.wire.aws_sdk import SdkJson
 
 
 def dynamodb_store(store: DynamoDbStoreSettings, clock: Clock, observer: Observer) -> DynamoDbStore:
@@ -26,6 +32,8 @@ def dynamodb_store(store: DynamoDbStoreSettings, clock: Clock, observer: Observe
         clock,
         prefix=store.prefix,
         tuning=tuning_of(store),
+        care=care_of(store),
+        administer=administering(store),
         create_tables=store.create_tables,
         consumed=lambda generation, units: observer.see(UnitsConsumed(generation, units)),
     )
@@ -37,6 +45,15 @@ def tuning_of(store: DynamoDbStoreSettings) -> Tuning:
         commit_deadline=store.commit_request_seconds,
         read_deadline=store.read_request_seconds,
         patience=store.patience_seconds,
+    )
+
+
+def care_of(store: DynamoDbStoreSettings) -> Care:
+    """Turn settings into how tables are billed and guarded."""
+    return Care(
+        (store.provisioned_read_units, store.provisioned_write_units) if store.billing == "provisioned" else None,
+        store.point_in_time_recovery,
+        store.deletion_protection,
     )
 
 
@@ -99,3 +116,22 @@ def connecting(store: DynamoDbStoreSettings) -> Callable[[], Awaitable[AwsConnec
         return AwsConnections(access, access.pools(await endpoint_of(store, access), sizes, limits))
 
     return connect
+
+
+def administering(store: DynamoDbStoreSettings) -> Callable[[], Awaitable[AwsJson]]:
+    """Return what makes the SDK's own client, for admin calls."""
+
+    async def administer() -> AwsJson:
+        access = access_of(store)
+        return await SdkJson.opened(access.sdk_client(await endpoint_of(store, access)))
+
+    return administer
+
+
+def template_of(
+    store: DynamoDbStoreSettings, generations: Mapping[Generation, Sequence[Index]], *, own: bool
+) -> dict[str, Any]:
+    """Return the CloudFormation template of these generations' rows, and of the daemon's `own` tables before them."""
+    tables = Tables(store.prefix, care_of(store))
+    rows = [tables.of_generation(generation, indexes) for generation, indexes in generations.items()]
+    return cloudformation([*(tables.own() if own else ()), *rows])

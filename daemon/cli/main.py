@@ -37,7 +37,7 @@ app = typer.Typer(
     epilog=f"{
         examples(
             'projectiond check                  what would run, and every setting',
-            'projectiond init --print           what the store still lacks',
+            'projectiond init --plan            what the store still lacks',
             'projectiond run                    fold until told to stop',
             'projectiond demo                   see it work on a real event log',
             'projectiond --install-completion   complete these commands in your shell',
@@ -134,25 +134,42 @@ def check(config: Config = None, as_json: AsJson = False) -> None:
 
 @app.command(
     epilog=examples(
-        "projectiond init --print             only show what would be made",
+        "projectiond init --plan              only show what would be made",
         "projectiond init --config shop.toml",
+        "projectiond init --yes --json        in a script, for a store in an AWS account",
+        "projectiond init --print > tables.json && aws cloudformation deploy --template-file tables.json ...",
+        "projectiond init --generation 2      tables for a rebuild's rows, made by a role that may",
     )
 )
 def init(
     config: Config = None,
-    only_print: Annotated[bool, typer.Option("--print", help="Print the plan and make nothing.")] = False,
+    only_plan: Annotated[bool, typer.Option("--plan", help="Print the plan and make nothing.")] = False,
+    template: Annotated[
+        bool,
+        typer.Option(
+            "--print",
+            help="For DynamoDB, print the tables as a CloudFormation template, and look at nothing; else as --plan.",
+        ),
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before an AWS account is changed.")] = False,
+    generation: Annotated[
+        int | None,
+        typer.Option("--generation", min=1, metavar="N", help="Make the tables for the rows of generation N ahead."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make what the store lacks: the database, its state tables, each projection's first generation.
+    """Make what the store lacks: database or tables, and each projection's first generation.
 
-    Prints the plan first. What exists is left as it is, so it may be run as
-    often as you like; `run` makes the same things by itself.
+    Prints the plan first. What exists is left as it is, or strengthened: expiry,
+    indexes, recovery and protection are added where settings or code ask for
+    them, and never taken away. So it may be run as often as you like. `run`
+    makes missing tables too, unless store.create_tables is off.
     """
     with told(as_json=as_json):
-        from daemon.cli.init import initialise
+        from daemon.cli.init import InitOptions, initialise
         from daemon.cli.output import Output
 
-        initialise(config, Output(as_json=as_json), only_print=only_print)
+        initialise(config, Output(as_json=as_json), InitOptions(only_plan, template, yes, generation))
 
 
 # Commands that live in modules of their own join here: app.command("demo")(demo_command).

@@ -1,104 +1,96 @@
 """What a store holds already and what it lacks: the plan that `projectiond init` shows before it makes anything.
 
-Owns the comparison. Only looks: a missing file is not made, an existing one is opened for reading
-alone (SQLite may leave its empty -wal and -shm files beside it).
+Owns which generations are looked at, and the steps they add. What a store stands on, it says itself. Only looks.
 
-Invariant: a step is `exists` or `make`, or `waits` where only a person may go on; carrying out a plan touches nothing
-that exists.
+Invariant: a step is `exists`, `make` or `change`; `differs` or `waits` where only a person may go on. Carrying out a
+plan takes nothing away.
 """
 
-import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
-from pathlib import Path
 
-import anyio
-
-from daemon.core.errors import StoreProblem
+from daemon.core.errors import SettingsProblem
 from daemon.core.generations import GenerationRecord, choose
 from daemon.core.identity import Generation
-from daemon.core.projection import ProjectionSpec
-from daemon.settings import Settings, SqliteStoreSettings
-
-
-class State(StrEnum):
-    """What is to be done about one thing."""
-
-    EXISTS = "exists"
-    MAKE = "make"
-    WAITS = "waits"
-    """It exists or is registered, and runs only once a person has decided."""
+from daemon.core.inventory import Part, PartState
+from daemon.core.projection import Index, ProjectionSpec
+from daemon.ports.store import Store
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """One thing a daemon needs: what it is, its name, whether it is there, and a word on it."""
+class Survey:
+    """The plan: what the store stands on, what generations there are, and the generations whose rows were looked at."""
 
-    what: str
-    name: str
-    state: State
-    detail: str = ""
+    parts: Sequence[Part]
+    generations: Mapping[Generation, Sequence[Index]]
 
-
-def survey(settings: Settings, specs: Sequence[ProjectionSpec]) -> list[Step]:
-    """Return the plan. Raises StoreProblem where the store cannot be used as it is."""
-    store = settings.store
-    if not isinstance(store, SqliteStoreSettings):
-        return []
-    path = Path(store.path)
-    steps = [Step("database file", str(path), State.EXISTS if path.exists() else State.MAKE)]
-    if not path.parent.exists():
-        steps.insert(0, Step("directory", str(path.parent), State.MAKE))
-    ready = path.exists() and holds_tables(path, store.busy_timeout_ms)
-    steps.append(Step("state tables", "checkpoints, markers and what goes with them", _known(there=ready)))
-    records = anyio.run(_records, settings, sorted({spec.name for spec in specs})) if ready else {}
-    for name in sorted({spec.name for spec in specs}):
-        steps += _generations(name, records.get(name, ()), [spec.version for spec in specs if spec.name == name])
-    return steps
+    @property
+    def to_do(self) -> list[Part]:
+        """What is to be carried out."""
+        return [part for part in self.parts if part.to_do]
 
 
-def holds_tables(path: Path, busy_timeout_ms: int) -> bool:
-    """Tell whether an existing file is a store of ours already; an empty database is not, and may become one.
+async def survey(store: Store, specs: Sequence[ProjectionSpec], ahead: int | None = None) -> Survey:
+    """Return the plan; `ahead`: the number of a generation whose rows' tables are to be made before its time.
 
-    Raises StoreRefused for another application's file, StoreTooNew, StoreDamaged, StoreUnavailable.
+    Raises StoreProblem where the store cannot be used as it is, SettingsProblem for a number that is gone by.
     """
-    from daemon.stores.sqlite_errors import problem_of
-    from daemon.stores.sqlite_schema import check_file
-
-    try:
-        uri = f"{path.absolute().as_uri()}?mode=ro"
-        with closing(sqlite3.connect(uri, uri=True, timeout=busy_timeout_ms / 1000)) as connection:
-            return check_file(connection, path)
-    except StoreProblem:
-        raise
-    except sqlite3.Error as error:
-        raise problem_of(error, path, busy_timeout_ms) from error
-
-
-async def _records(settings: Settings, names: Sequence[str]) -> dict[str, Sequence[GenerationRecord]]:
-    from daemon.app import store_of
-
-    store = store_of(settings, read_only=True)
-    await store.open()
-    try:
-        return {name: await store.generations(name) for name in names}
-    finally:
-        await store.aclose()
+    names = sorted({spec.name for spec in specs})
+    records = await store.recorded(names)
+    wanted: dict[Generation, Sequence[Index]] = {}
+    steps: list[Part] = []
+    for name in names:
+        codes = {spec.version: spec for spec in specs if spec.name == name}
+        known = records.get(name, ())
+        wanted |= _wanted(name, known, codes)
+        if ahead is not None:
+            wanted[Generation(name, ahead)] = _ahead(name, ahead, known, codes)
+        steps += _generations(name, known, list(codes))
+    return Survey([*await store.survey(wanted), *steps], wanted)
 
 
-def _generations(name: str, records: Sequence[GenerationRecord], versions: Sequence[int]) -> Iterator[Step]:
+def first_generations(specs: Sequence[ProjectionSpec], ahead: int | None = None) -> dict[Generation, Sequence[Index]]:
+    """Return the generations that an empty store needs, or only those of the number `ahead`, with their indexes."""
+    wanted: dict[Generation, Sequence[Index]] = {}
+    for name in sorted({spec.name for spec in specs}):
+        codes = {spec.version: spec for spec in specs if spec.name == name}
+        wanted[Generation(name, ahead or 1)] = codes[max(codes)].indexes
+    return wanted
+
+
+def _wanted(
+    name: str, records: Sequence[GenerationRecord], codes: Mapping[int, ProjectionSpec]
+) -> Iterator[tuple[Generation, Sequence[Index]]]:
+    choice = choose(records, codes)
+    if choice.create is not None:
+        yield Generation(name, 1), codes[choice.create].indexes
+    for record in choice.run:
+        yield record.generation, codes[record.version].indexes
+
+
+def _ahead(
+    name: str, number: int, records: Sequence[GenerationRecord], codes: Mapping[int, ProjectionSpec]
+) -> Sequence[Index]:
+    """Return the indexes of a generation to come: those of the newest version, or of its own where it is recorded."""
+    newest = max((record.generation.number for record in records), default=0)
+    for record in records:
+        if record.generation.number == number and record.version in codes:
+            return codes[record.version].indexes
+    if number <= newest:
+        raise SettingsProblem(
+            f"--generation {number}: {name} is at generation {newest} already; the next one is {newest + 1}"
+        )
+    return codes[max(codes)].indexes
+
+
+def _generations(name: str, records: Sequence[GenerationRecord], versions: Sequence[int]) -> Iterator[Part]:
     choice = choose(records, versions)
     if choice.create is not None:
-        yield Step("generation", Generation(name, 1).label, State.MAKE, f"version {choice.create}, live")
+        yield Part("generation", Generation(name, 1).label, PartState.MAKE, f"version {choice.create}, live")
     for record in sorted((*choice.run, *choice.without_code), key=lambda record: record.generation.number):
         runs = record in choice.run
         detail = f"version {record.version}{', live' if record.live else ''}{'' if runs else ', no code here'}"
-        yield Step("generation", record.generation.label, State.EXISTS if runs else State.WAITS, detail)
+        state = PartState.EXISTS if runs else PartState.WAITS
+        yield Part("generation", record.generation.label, state, detail)
     for version in choice.waiting:
-        yield Step("generation", name, State.WAITS, f"version {version} waits for a rebuild to be started")
-
-
-def _known(*, there: bool) -> State:
-    return State.EXISTS if there else State.MAKE
+        yield Part("generation", name, PartState.WAITS, f"version {version} waits for a rebuild to be started")

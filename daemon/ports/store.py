@@ -16,6 +16,7 @@ from daemon.core.checkpoint import Checkpoint
 from daemon.core.commit import Commit, DeadLetter, Limits, Outcome, ParkedEvent
 from daemon.core.generations import GenerationRecord
 from daemon.core.identity import Generation, RowKey, Scope
+from daemon.core.inventory import Part
 from daemon.core.leases import Presence
 from daemon.core.projection import Index
 from daemon.core.rows import Effect, StoredRow
@@ -28,6 +29,27 @@ class Store(Protocol):
     @property
     def limits(self) -> Limits:
         """What one transaction may hold."""
+        ...
+
+    async def recorded(self, projections: Collection[str]) -> Mapping[str, Sequence[GenerationRecord]]:
+        """List these projections' generations, oldest first, as far as there is a store; open or not.
+
+        Makes nothing. Raises StoreProblem.
+        """
+        ...
+
+    async def survey(self, generations: Mapping[Generation, Sequence[Index]]) -> Sequence[Part]:
+        """Look at what the store and the rows of these generations, with their indexes, stand on; open or not.
+
+        Makes and changes nothing. Raises StoreProblem where it cannot be used as it is.
+        """
+        ...
+
+    async def establish(self, generations: Mapping[Generation, Sequence[Index]]) -> None:
+        """Make and switch on what `survey` says is to be; what exists is otherwise left as it is. Open or not.
+
+        Idempotent. Raises StoreProblem.
+        """
         ...
 
     async def open(self) -> None:

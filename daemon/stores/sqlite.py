@@ -28,6 +28,7 @@ from daemon.core.commit import (
 )
 from daemon.core.errors import StoreRefused, StoreUnavailable
 from daemon.core.identity import Generation, RowKey, Scope
+from daemon.core.inventory import Part
 from daemon.core.leases import Presence
 from daemon.core.projection import Index
 from daemon.core.rows import Effect, StoredRow
@@ -56,6 +57,7 @@ from daemon.stores.sqlite_schema import (
     quoted,
     rows_statements,
 )
+from daemon.stores.sqlite_survey import holds_tables, parts_of
 from daemon.stores.sqlite_writer import ReaderThread, Work, WriterThread
 
 _NO_LIMITS = Limits()
@@ -99,6 +101,31 @@ class SqliteStore:
     def limits(self) -> Limits:
         """None: a transaction holds what the disk holds."""
         return _NO_LIMITS
+
+    async def recorded(self, projections: Collection[str]) -> Mapping[str, Sequence[GenerationRecord]]:
+        """List generations by projection, from an existing file only."""
+        if self._reader is None and not holds_tables(self.path, self._busy_timeout_ms):
+            return {}
+        store = self
+        if self._reader is None:
+            prefix, timeout = self._tables.prefix, self._busy_timeout_ms
+            store = SqliteStore(self.path, busy_timeout_ms=timeout, prefix=prefix, read_only=True)
+            await store.open()
+        try:
+            return {name: found for name in projections if (found := await store.generations(name))}
+        finally:
+            if store is not self:
+                await store.aclose()
+
+    async def survey(self, generations: Mapping[Generation, Sequence[Index]]) -> Sequence[Part]:
+        """Look at the directory, the file and its tables; a generation's rows are part of its record here."""
+        return parts_of(self.path, self._busy_timeout_ms)
+
+    async def establish(self, generations: Mapping[Generation, Sequence[Index]]) -> None:
+        """Make what is missing, as a start does."""
+        if self._writer is None:
+            await self.open()
+            await self.aclose()
 
     async def open(self) -> None:
         """Open the file, making it and its directory where missing. Raises StoreProblem."""

@@ -34,6 +34,7 @@ from daemon.core.commit import (
 from daemon.core.errors import EventProblem, StoreProblem, StoreRefused
 from daemon.core.generations import GenerationRecord
 from daemon.core.identity import Generation, RowKey, Scope
+from daemon.core.inventory import Part, PartState
 from daemon.core.leases import Presence
 from daemon.core.planner import actions_of
 from daemon.core.positions import Position
@@ -110,6 +111,20 @@ class MemoryStore:
         if not self._opened:
             raise StoreRefused("the store is not open; call open() first")
         return self.data
+
+    async def recorded(self, projections: Collection[str]) -> Mapping[str, Sequence[GenerationRecord]]:
+        """List generations by projection."""
+        await anyio.lowlevel.checkpoint()
+        records = sorted(self.data.generations.values(), key=lambda record: record.generation)
+        found = {name: [record for record in records if record.generation.projection == name] for name in projections}
+        return {name: kept for name, kept in found.items() if kept}
+
+    async def survey(self, generations: Mapping[Generation, Sequence[Index]]) -> Sequence[Part]:
+        """Tell that memory is there."""
+        return [Part("memory", "rows, checkpoints and markers", PartState.EXISTS)]
+
+    async def establish(self, generations: Mapping[Generation, Sequence[Index]]) -> None:
+        """Do nothing: memory is there."""
 
     async def generations(self, projection: str) -> Sequence[GenerationRecord]:
         """List a projection's generations, oldest first."""

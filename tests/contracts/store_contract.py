@@ -25,6 +25,7 @@ from daemon.core.commit import (
 )
 from daemon.core.identity import Generation, RowKey, Scope
 from daemon.core.leases import Presence
+from daemon.core.projection import Index
 from daemon.core.rows import ABSENT, Effect, Expectation, RowCheck, RowWrite, StoredRow, WriteKind
 from daemon.core.window import ENTRY_BYTES, SegmentWrite
 from daemon.ports.store import Store
@@ -116,7 +117,41 @@ class StoreContract:
         yield opened
         await opened.aclose()
 
-    # Generations
+        yield opened
+        await opened.aclose()
+
+    # What it stands on
+
+    async def test_a_look_makes_nothing(self, connect: Connect) -> None:
+        """Surveys of a store that was never opened find no generation, and leave nothing behind for the next one."""
+        first = await connect().survey({GENERATION: ()})
+        assert await connect().recorded(["orders"]) == {}
+        assert await connect().survey({GENERATION: ()}) == first
+        assert first
+
+    async def test_what_is_established_exists(self, connect: Connect) -> None:
+        """Establishing makes all that a survey asks for, indexes too; once more changes nothing."""
+        wanted = {GENERATION: (Index("by-status", "status"), Index("by-day", "day", "status"))}
+        await connect().establish(wanted)
+        found = await connect().survey(wanted)
+        assert not [part for part in found if part.to_do], found
+        await connect().establish(wanted)
+        assert await connect().survey(wanted) == found
+
+    async def test_generations_are_found_without_opening(self, connect: Connect) -> None:
+        """An unopened handle, and an open one, list the generations that are recorded, by projection."""
+        store = connect()
+        await store.open()
+        record = await store.create_generation(GENERATION, 3, live=True)
+        assert await connect().recorded(["orders", "unknown"]) == {"orders": [record]}
+        assert await store.recorded(["orders"]) == {"orders": [record]}
+        await store.aclose()
+
+    async def test_an_open_store_is_surveyed_and_established_too(self, store: Store) -> None:
+        """Survey and establish of an open store leave it open."""
+        await store.establish({GENERATION: ()})
+        assert not [part for part in await store.survey({GENERATION: ()}) if part.to_do]
+        assert (await store.create_generation(GENERATION, 1, live=True)).version == 1
 
     async def test_generation_is_created_once(self, store: Store) -> None:
         """Creating a generation again changes nothing and returns what stands, whatever version is asked for."""

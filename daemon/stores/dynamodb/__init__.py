@@ -1,6 +1,7 @@
 """The DynamoDB store: read-model rows, checkpoint and idempotency markers in one `TransactWriteItems`."""
 
 from daemon.stores.dynamodb.store import Connections, DynamoDbStore
+from daemon.stores.dynamodb.tables import Care
 from daemon.stores.dynamodb.tuning import Tuning
 
-__all__ = ["Connections", "DynamoDbStore", "Tuning"]
+__all__ = ["Care", "Connections", "DynamoDbStore", "Tuning"]

@@ -9,22 +9,26 @@ never after the token's window; no commit is repeated here, the committer decide
 its last commit wrote before `take` returns. Every read is consistent.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from heapq import nsmallest
 from typing import Any, Protocol
+
+import anyio
 
 from daemon.core.checkpoint import Checkpoint
 from daemon.core.commit import Commit, Committed, DeadLetter, Limits, Outcome, ParkedEvent
 from daemon.core.errors import StoreUnavailable
 from daemon.core.generations import GenerationRecord
 from daemon.core.identity import Generation, RowKey, Scope
+from daemon.core.inventory import Part
 from daemon.core.leases import Presence
 from daemon.core.projection import Index
 from daemon.core.rows import Effect, StoredRow
 from daemon.core.window import ENTRY_BYTES, StoredSegment
 from daemon.ports.clock import Clock
+from daemon.stores.dynamodb.admin import Admin
 from daemon.stores.dynamodb.calls import Caller, Consumed
 from daemon.stores.dynamodb.committing import Committing, Sending
 from daemon.stores.dynamodb.items import (
@@ -58,7 +62,7 @@ from daemon.stores.dynamodb.items import (
 from daemon.stores.dynamodb.requests import Requests
 from daemon.stores.dynamodb.rows import row_key_of, stored_row
 from daemon.stores.dynamodb.sizes import LIMITS
-from daemon.stores.dynamodb.tables import Tables
+from daemon.stores.dynamodb.tables import Care, Table, Tables
 from daemon.stores.dynamodb.taking import Taking, checkpoint_key
 from daemon.stores.dynamodb.tuning import Tuning
 from daemon.stores.dynamodb.upkeep import Upkeep
@@ -117,7 +121,8 @@ class DynamoDbStore:
     `connect` makes the three clients when the store opens. `consumed` is told what reads and takes consumed, and for
     which generation: `rcu:KIND` or `wcu:KIND` to units, KIND being state, markers, rows or effects; what commits
     consume is in their outcome.
-    `create_tables`: make what is missing; otherwise a missing table is refused.
+    `create_tables`: make what is missing; otherwise a missing table is refused. `care`: how tables are billed and
+    guarded. `administer` makes the client of `survey` and `establish`; None: that of the leases makes their calls.
     """
 
     def __init__(
@@ -127,16 +132,19 @@ class DynamoDbStore:
         *,
         prefix: str = "projectiond",
         tuning: Tuning | None = None,
+        care: Care | None = None,
         create_tables: bool = True,
         consumed: Consumed = lambda _generation, _units: None,
+        administer: Callable[[], Awaitable[AwsJson]] | None = None,
     ) -> None:
         """Keep the settings; `open` connects. Raises SettingsProblem for a prefix that no table can carry."""
         self._connect = connect
         self._clock = clock
-        self.tables = Tables(prefix)
+        self.tables = Tables(prefix, care)
         self.tuning = tuning or Tuning()
         self._create_tables = create_tables
         self._consumed = consumed
+        self._administer = administer
         self._requests = Requests(self.tables)
         self._sending: dict[Scope, Sending] = {}
         self._settling: dict[Generation, float] = {}
@@ -147,6 +155,48 @@ class DynamoDbStore:
     def limits(self) -> Limits:
         """What one `TransactWriteItems` takes."""
         return LIMITS
+
+    # --------------------------------------------------------------------------------------------- what it stands on
+
+    async def recorded(self, projections: Collection[str]) -> Mapping[str, Sequence[GenerationRecord]]:
+        """List generations by projection, as far as there is a state table."""
+        async with self._looking() as caller:
+            if await Admin(caller).is_missing(self.tables.state):
+                return {}
+            found = {name: await self._generations(caller, name) for name in projections}
+        return {name: records for name, records in found.items() if records}
+
+    async def survey(self, generations: Mapping[Generation, Sequence[Index]]) -> Sequence[Part]:
+        """Compare the tables with what there is: keys, billing, expiry, indexes, recovery, protection."""
+        async with self._looking() as caller:
+            return await Admin(caller).parts(self._all(generations))
+
+    async def establish(self, generations: Mapping[Generation, Sequence[Index]]) -> None:
+        """Make tables, and switch on or add what is missing of them; nothing is switched off, shrunk or removed."""
+        async with self._looking() as caller:
+            await Admin(caller).establish(self._all(generations))
+
+    def _all(self, generations: Mapping[Generation, Sequence[Index]]) -> list[Table]:
+        rows = (self.tables.of_generation(generation, indexes) for generation, indexes in generations.items())
+        return [*self.tables.own(), *rows]
+
+    @asynccontextmanager
+    async def _looking(self) -> AsyncGenerator[Caller]:
+        """Give a caller for admin calls, whether or not the store is open."""
+        if self._administer is not None:
+            client = await self._administer()
+            close = client.aclose
+        elif self._links is not None:
+            yield self._links.leases
+            return
+        else:
+            connections = await self._connect()
+            client, close = connections.leases, connections.aclose
+        try:
+            yield self._caller(client)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await close()
 
     async def open(self) -> None:
         """Connect, and have the daemon's own tables; one that is open stays so. Raises StoreProblem."""

@@ -8,7 +8,7 @@ nothing that an existing table could lose by being compared with it.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,24 @@ _PREFIX = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_.-]{{0,{MAX_TABLE_NAME - _LONGEST_
 
 
 @dataclass(frozen=True, slots=True)
+class Care:
+    """How new tables are billed and how all are guarded.
+
+    `units`: read and write units a second of a table with provisioned billing; None: on demand. `recovery`: continuous
+    backups. `protection`: against being deleted.
+    """
+
+    units: tuple[int, int] | None = None
+    recovery: bool = False
+    protection: bool = False
+
+    @property
+    def billing(self) -> str:
+        """The billing mode, as DynamoDB names it."""
+        return "PAY_PER_REQUEST" if self.units is None else "PROVISIONED"
+
+
+@dataclass(frozen=True, slots=True)
 class Table:
     """One table as it has to be. `keys`: partition key, and sort key where there is one; all keys are strings."""
 
@@ -38,20 +56,22 @@ class Table:
     keys: tuple[str, ...]
     expiry: str | None = None
     indexes: tuple[Index, ...] = ()
+    care: Care = Care()
 
     def create_request(self) -> dict[str, Any]:
-        """Return the `CreateTable` request: on-demand billing, every secondary index projecting all attributes."""
-        attributes = dict.fromkeys(self.keys)
+        """Return the `CreateTable` request; every secondary index projects all attributes."""
         request: dict[str, Any] = {
             "TableName": self.name,
-            "BillingMode": "PAY_PER_REQUEST",
-            "KeySchema": _key_schema(self.keys),
+            "BillingMode": self.care.billing,
+            "KeySchema": key_schema(self.keys),
+            **throughput(self.care.units),
         }
         if self.indexes:
-            request["GlobalSecondaryIndexes"] = [index_request(index) for index in self.indexes]
-            for index in self.indexes:
-                attributes.update(dict.fromkeys(_index_keys(index)))
-        request["AttributeDefinitions"] = [{"AttributeName": name, "AttributeType": "S"} for name in attributes]
+            request["GlobalSecondaryIndexes"] = [index_request(index, self.care.units) for index in self.indexes]
+        names = [*self.keys, *(name for index in self.indexes for name in index_keys(index))]
+        request["AttributeDefinitions"] = attribute_definitions(names)
+        if self.care.protection:
+            request["DeletionProtectionEnabled"] = True
         return request
 
     def expiry_request(self) -> dict[str, Any] | None:
@@ -64,30 +84,45 @@ class Table:
         }
 
 
-def index_request(index: Index) -> dict[str, Any]:
-    """Return one secondary index as `CreateTable` takes it."""
+def index_request(index: Index, units: tuple[int, int] | None) -> dict[str, Any]:
+    """Return one secondary index as `CreateTable` takes it, on a table with so many units."""
     return {
         "IndexName": index.name,
-        "KeySchema": _key_schema(_index_keys(index)),
+        "KeySchema": key_schema(index_keys(index)),
         "Projection": {"ProjectionType": "ALL"},
+        **throughput(units),
     }
 
 
-def _index_keys(index: Index) -> tuple[str, ...]:
+def throughput(units: tuple[int, int] | None) -> dict[str, Any]:
+    """Return the throughput of a table or an index, nothing for on-demand billing."""
+    if units is None:
+        return {}
+    return {"ProvisionedThroughput": {"ReadCapacityUnits": units[0], "WriteCapacityUnits": units[1]}}
+
+
+def attribute_definitions(names: Iterable[str]) -> list[dict[str, str]]:
+    """Return the definitions of key attributes, each once; all are strings."""
+    return [{"AttributeName": name, "AttributeType": "S"} for name in dict.fromkeys(names)]
+
+
+def index_keys(index: Index) -> tuple[str, ...]:
+    """Return an index's key attributes."""
     return (index.hash,) if index.range is None else (index.hash, index.range)
 
 
-def _key_schema(keys: Sequence[str]) -> list[dict[str, str]]:
+def key_schema(keys: Sequence[str]) -> list[dict[str, str]]:
+    """Return keys as DynamoDB has them: the partition key, then the sort key."""
     kinds = ("HASH", "RANGE")
     return [{"AttributeName": name, "KeyType": kind} for name, kind in zip(keys, kinds, strict=False)]
 
 
 class Tables:
-    """The names of all tables under one prefix."""
+    """All tables under one prefix."""
 
-    __slots__ = ("effects", "markers", "prefix", "state")
+    __slots__ = ("care", "effects", "markers", "prefix", "state")
 
-    def __init__(self, prefix: str) -> None:
+    def __init__(self, prefix: str, care: Care | None = None) -> None:
         """Derive every name from the prefix. Raises SettingsProblem for one that no table can carry."""
         if not _PREFIX.fullmatch(prefix):
             raise SettingsProblem(
@@ -95,6 +130,7 @@ class Tables:
                 "of a-z, A-Z, 0-9, '_', '-' and '.', a letter or digit first"
             )
         self.prefix = prefix
+        self.care = care or Care()
         self.state = f"{prefix}-state"
         self.markers = f"{prefix}-markers"
         self.effects = f"{prefix}-effects"
@@ -106,14 +142,14 @@ class Tables:
     def own(self) -> tuple[Table, ...]:
         """Return the daemon's own tables."""
         return (
-            Table(self.state, (PARTITION, SORT)),
-            Table(self.markers, (PARTITION,), MARKER_EXPIRY),
-            Table(self.effects, (PARTITION, SORT)),
+            Table(self.state, (PARTITION, SORT), care=self.care),
+            Table(self.markers, (PARTITION,), MARKER_EXPIRY, care=self.care),
+            Table(self.effects, (PARTITION, SORT), care=self.care),
         )
 
     def of_generation(self, generation: Generation, indexes: Sequence[Index] = ()) -> Table:
         """Return the rows table of one generation."""
-        return Table(self.rows(generation), (ROW_KEY, ROW_VIEW), ROW_EXPIRY, tuple(indexes))
+        return Table(self.rows(generation), (ROW_KEY, ROW_VIEW), ROW_EXPIRY, tuple(indexes), self.care)
 
     def kind(self, table: str) -> str:
         """Return what a table of this prefix holds: `state`, `markers`, `effects` or `rows`."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from daemon.core.errors import StoreRefused, StoreUnavailable
 from daemon.stores.dynamodb.calls import Caller, is_code
 from daemon.stores.dynamodb.outcomes import MISSING, RIGHTS, problem_of
+from daemon.stores.dynamodb.plan import check_keys
 from daemon.stores.dynamodb.tables import Table
 from daemon.wire.aws_json import Success
 
@@ -34,6 +35,9 @@ class Upkeep:
         await self._until_active(table)
         if table.expiry is not None:
             await self._expire(table, made=made)
+        if made and table.care.recovery:
+            request = {"PointInTimeRecoverySpecification": {"PointInTimeRecoveryEnabled": True}}
+            await self.caller.body("UpdateContinuousBackups", {"TableName": table.name, **request})
 
     async def _status(self, table: Table) -> str | None:
         """Return a table's status, None when there is none."""
@@ -42,7 +46,7 @@ class Upkeep:
             answer = await self.caller.once("DescribeTable", {"TableName": table.name})
             if isinstance(answer, Success):
                 held = answer.body["Table"]
-                _check_keys(table, held)
+                check_keys(table, held)
                 return held["TableStatus"]
             if is_code(answer, *MISSING):
                 return None
@@ -95,12 +99,3 @@ class Upkeep:
         # Another replica may have been faster; the next start verifies it.
         if not isinstance(answer, Success) and not is_code(answer, "ValidationException", "ResourceInUseException"):
             raise problem_of(answer)
-
-
-def _check_keys(table: Table, held: dict[str, object]) -> None:
-    wanted = table.create_request()["KeySchema"]
-    if held.get("KeySchema") != wanted:
-        raise StoreRefused(
-            f"table {table.name} has the keys {held.get('KeySchema')}, not {wanted}; it is not projectiond's: "
-            "choose another store.prefix, or remove it"
-        )
