@@ -373,6 +373,7 @@ async def test_none_counts_as_zero(place: Place) -> None:
     stands = (await place.store.load_rows(SCOPE.of, [ROW]))[ROW]
     assert stands is not None
     assert (stands.attributes, stands.version, stands.source) == ({"value": 2, "n": 4, "s": "x"}, 2, "src2")
+    assert len(place.tokens) == len(set(place.tokens)) == 3
 
 
 async def test_adding_to_text_is_rejected(place: Place) -> None:

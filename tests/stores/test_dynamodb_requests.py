@@ -106,7 +106,7 @@ def built(part: RowWrite | RowCheck | MarkerWrite, expires: int) -> dict[str, An
     }}  # fmt: skip
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(COMMITS)
 def test_templates_say_what_items_say(commit: Commit) -> None:
     """Every row, check and marker of a request is the one that building it plainly gives, whatever it holds."""
@@ -117,6 +117,7 @@ def test_templates_say_what_items_say(commit: Commit) -> None:
     assert body["ClientRequestToken"] == "token"
 
 
+@settings(deadline=None)
 @given(COMMITS)
 def test_the_same_commit_gives_the_same_bytes(commit: Commit) -> None:
     """A request is the same from a builder that has made others before: what is sent again is identical."""

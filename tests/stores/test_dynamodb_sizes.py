@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daemon.core.checkpoint import Checkpoint
@@ -49,6 +49,7 @@ def put(attributes: dict[str, Any], key: RowKey = ROW, **more: Any) -> RowWrite:
     return RowWrite(key, WriteKind.PUT, attributes, ABSENT, "log/a@1#e", **more)
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(NAMES, VALUES, max_size=8),
     TEXT.filter(bool),
@@ -62,6 +63,7 @@ def test_row_is_never_measured_too_small(
     assert measure(write) >= measured_item(row_item(write, 10**9))[1]
 
 
+@settings(deadline=None)
 @given(TEXT, TEXT, st.binary(max_size=60), st.lists(st.integers(0, 10**129), max_size=3).map(tuple))
 def test_other_items_are_never_measured_too_small(one: str, two: str, raw: bytes, position: tuple[int, ...]) -> None:
     """Markers, segments, effects, dead letters, parked events and checkpoints take no more than was said."""
@@ -99,6 +101,23 @@ def test_large_rows_are_measured_exactly(attributes: dict[str, Any], slack: int)
     write = put(attributes)
     real = measured_item(row_item(write, 1))[1]
     assert real <= measure(write) <= real + slack
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"n": [1] * 500},
+        {"n": [[]] * 400},
+        {f"a{n}": n for n in range(300)},
+        {"n": [None, True] * 300},
+        {"t": "é" * 900},
+    ],
+    ids=["list", "lists", "names", "flags", "accents"],
+)
+def test_bounds_of_small_rows_hold(attributes: dict[str, Any]) -> None:
+    """The quick bound holds where a value takes more room in an item than in JSON."""
+    write = put(attributes)
+    assert measure(write) >= measured_item(row_item(write, 1))[1]
 
 
 def test_limits_are_the_real_ones() -> None:
