@@ -276,3 +276,50 @@ async def test_a_time_is_found_by_the_records_timestamps(hand: Hand):
     assert place == (1,)
     assert await source.locate(f"{hand.topic}-0", datetime(2036, 1, 1, tzinfo=UTC)) == (3,)
     assert ids(await all_of(source, hand, place)) == ["e2", "e3"]
+
+
+async def test_a_consumer_that_hangs_is_made_anew(hand: Hand, monkeypatch: pytest.MonkeyPatch):
+    """Alive, but bringing nothing though records wait and brokers answer: counted, replaced, nothing lost; while
+    nothing waits it is left alone.
+    """
+    options = KafkaOptions(poll_interval=0.05, stuck=0.3)
+    source = a_source(hand.bootstrap, hand.topic, options=options)
+    await hand.write("e0")
+    reader = await source.open(f"{hand.topic}-0", START, None)
+    records, _ = await to_the_end(reader)
+    for _ in range(20):
+        await reader.read(10, MANY)
+    assert not source.guard.restarts
+    (lane,) = source._lanes
+
+    async def hang(*_: object, timeout_ms: int = 0, **__: object) -> dict[object, object]:
+        await anyio.sleep(timeout_ms / 1000)
+        return {}
+
+    monkeypatch.setattr(lane._consumer, "getmany", hang)
+    await hand.write("e1", "e2")
+    with anyio.fail_after(20):
+        while len(records) < 3:
+            records += (await reader.read(10, MANY)).records
+    assert ids(records) == ["e0", "e1", "e2"]
+    assert source.guard.restarts == {f"{hand.topic}-0": 1}
+    await source.aclose()
+
+
+async def test_the_time_to_loss_is_told(kafka: KafkaBroker):
+    """While records wait, the backlog tells when retention takes the next one; with nothing waiting there is none."""
+    async with a_hand(kafka.bootstrap, settings={"retention.ms": "3600000"}) as hand:
+        source = a_source(kafka.bootstrap, hand.topic)
+        now = int(datetime.now(UTC).timestamp() * 1000)
+        await hand.put(cloud_event("e0"), timestamp_ms=now - 600_000)
+        await hand.put(cloud_event("e1"), timestamp_ms=now)
+        shard = f"{hand.topic}-0"
+        assert (await source.backlog(shard, START)).seconds_to_loss == pytest.approx(3000, abs=120)
+        assert (await source.backlog(shard, (0,))).seconds_to_loss == pytest.approx(3600, abs=120)
+        assert (await source.backlog(shard, (1,))).seconds_to_loss is None
+        await source.aclose()
+    async with a_hand(kafka.bootstrap, settings={"retention.ms": "-1"}) as hand:
+        source = a_source(kafka.bootstrap, hand.topic)
+        await hand.write("e0")
+        assert (await source.backlog(f"{hand.topic}-0", START)).seconds_to_loss is None
+        await source.aclose()

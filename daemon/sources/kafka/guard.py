@@ -65,9 +65,15 @@ class Guard:
         if partition[1] not in found[partition[0]]:
             raise self._gone(partition)
 
-    def count_restart(self, partition: Partition, lag: int) -> None:
-        """Count a consumer that made no progress while `lag` offsets waited and brokers answered."""
-        self.restarts[f"{partition[0]}-{partition[1]}"] += 1
+    async def hangs(self, partition: Partition, position: int) -> bool:
+        """Tell whether records wait at `position` that a consumer does not bring though brokers answer; count it.
+
+        Raises SourceUnavailable, when they do not.
+        """
+        waits = (await self._cluster.offset(partition, LATEST) or 0) > position
+        if waits:
+            self.restarts[f"{partition[0]}-{partition[1]}"] += 1
+        return waits
 
     def _gone(self, partition: Partition) -> LogLost:
         detail = f"{partition[0]}-{partition[1]} does not exist any more: the topic was deleted, or made with fewer"

@@ -126,15 +126,16 @@ class KafkaReader:
         topic, number = self._feed.partition
         if news.unknown_since is not None and now - news.unknown_since > self._silence:
             await self._guard.explain_missing(self._feed.partition)
+        if now - self._moved_at > self._stuck:
+            self._moved_at = now
+            if await self._guard.hangs(self._feed.partition, self._feed.position):
+                await self._lane.stop()
+                return
         if now - max(news.answered or 0.0, self._opened_at) > self._silence:
             raise SourceUnavailable(
                 f"{topic}-{number}: no answer from its brokers for {self._silence:g} s ({news.error or 'silence'}); "
                 "it is tried again"
             )
-        if news.stable is not None and news.stable > self._feed.position and now - self._moved_at > self._stuck:
-            self._moved_at = now
-            self._guard.count_restart(self._feed.partition, news.stable - self._feed.position)
-            await self._lane.stop()
 
     async def _same_log(self) -> bool:
         """Check again, after a disturbance, that what was handed on is still there; False while nobody can tell."""
