@@ -103,17 +103,16 @@ def test_large_rows_are_measured_exactly(attributes: dict[str, Any], slack: int)
     assert real <= measure(write) <= real + slack
 
 
-@pytest.mark.parametrize(
-    "attributes",
-    [
-        {"n": [1] * 500},
-        {"n": [[]] * 400},
-        {f"a{n}": n for n in range(300)},
-        {"n": [None, True] * 300},
-        {"t": "é" * 900},
-    ],
-    ids=["list", "lists", "names", "flags", "accents"],
-)
+SMALL: dict[str, dict[str, Any]] = {
+    "list": {"n": [1] * 500},
+    "lists": {"n": [[]] * 400},
+    "names": {f"a{n}": n for n in range(300)},
+    "flags": {"n": [None, True] * 300},
+    "accents": {"t": "é" * 900},
+}
+
+
+@pytest.mark.parametrize("attributes", SMALL.values(), ids=SMALL)
 def test_bounds_of_small_rows_hold(attributes: dict[str, Any]) -> None:
     """The quick bound holds where a value takes more room in an item than in JSON."""
     write = put(attributes)
