@@ -14,13 +14,21 @@ from rich.console import Console
 from daemon.app import tune_collector
 from tests.benchmarks.decoding import decoding
 from tests.benchmarks.demonstration import demonstration
+from tests.benchmarks.dynamodb.part import dynamodb
 from tests.benchmarks.end_to_end import end_to_end
 from tests.benchmarks.figures import QUICK, ROOT, Figure, Sizes, document, save, show
 from tests.benchmarks.folding import folding
 from tests.benchmarks.shards import many_shards
 from tests.benchmarks.wire import wire
 
-_PARTS = {"decoding": decoding, "folding": folding, "end-to-end": end_to_end, "shards": many_shards, "wire": wire}
+_PARTS = {
+    "decoding": decoding,
+    "folding": folding,
+    "end-to-end": end_to_end,
+    "shards": many_shards,
+    "wire": wire,
+    "dynamodb": dynamodb,
+}
 
 
 def measure(sizes: Sizes, parts: Iterable[str], *, full: bool, out: Path) -> None:

@@ -1,4 +1,4 @@
-"""`python -m tests.benchmarks.answering`: answers every AWS JSON call at once with `{}`, until its input ends.
+"""`python -m tests.benchmarks.answering BODY`: answers every AWS JSON call at once with `BODY`, until its input ends.
 
 Prints its port. It runs in a process of its own, so that what it costs is not counted.
 """
@@ -7,6 +7,7 @@ import asyncio
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
+from functools import partial
 from subprocess import PIPE, Popen
 from typing import cast, override
 from zlib import crc32
@@ -15,15 +16,15 @@ import uvloop
 
 from tests.benchmarks.figures import ROOT
 
-_BODY = b"{}"
-_ANSWER = (
+_FORM = (
     b"HTTP/1.1 200 OK\r\nContent-Type: application/x-amz-json-1.0\r\nx-amz-crc32: %d\r\n"
     b"x-amzn-RequestId: 4KBNVRGD25RG1KEO9UT4V3FQDJVV4KQNSO5AEMVJF66Q9ASUAAJG\r\nContent-Length: %d\r\n\r\n%s"
-) % (crc32(_BODY), len(_BODY), _BODY)
+)
 
 
 class _Answering(asyncio.Protocol):
-    def __init__(self) -> None:
+    def __init__(self, answer: bytes) -> None:
+        self._answer = answer
         self._transport: asyncio.WriteTransport | None = None
         self._held = b""
 
@@ -39,13 +40,13 @@ class _Answering(asyncio.Protocol):
             length = int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0])
             if len(body) >= length:
                 self._held = body[length:]
-                self._transport.write(_ANSWER)
+                self._transport.write(self._answer)
 
 
 @contextmanager
-def answering() -> Generator[str]:
+def answering(body: str = "{}") -> Generator[str]:
     """Run the server beside, and give its URL."""
-    with Popen([sys.executable, "-m", __name__], stdin=PIPE, stdout=PIPE, text=True, cwd=ROOT) as server:
+    with Popen([sys.executable, "-m", __name__, body], stdin=PIPE, stdout=PIPE, text=True, cwd=ROOT) as server:
         assert server.stdin is not None
         assert server.stdout is not None
         try:
@@ -54,12 +55,13 @@ def answering() -> Generator[str]:
             server.stdin.close()
 
 
-async def _serve() -> None:
+async def _serve(body: bytes) -> None:
+    answer = _FORM % (crc32(body), len(body), body)
     loop = asyncio.get_running_loop()
-    async with await loop.create_server(_Answering, "127.0.0.1", 0) as server:
+    async with await loop.create_server(partial(_Answering, answer), "127.0.0.1", 0) as server:
         print(server.sockets[0].getsockname()[1], flush=True)
         await loop.run_in_executor(None, sys.stdin.read)
 
 
 if __name__ == "__main__":
-    uvloop.run(_serve())
+    uvloop.run(_serve(sys.argv[1].encode()))

@@ -49,12 +49,25 @@ class Sizes:
     wire_calls: int = 20
     """In one round, of which each takes about 0.2 s."""
     wire_rounds: int = 12
+    dynamodb_rounds: int = 5
+    dynamodb_keys: int = 1_000
+    dynamodb_events: int = 40_000
+    """Of one round of ours and of the bare loop, after a warm-up that loads every row."""
+    sdk_events: int = 4_000
+    """Of one round of the batched loops on the stock client; the naive one takes a tenth."""
+    strict_events: int = 10_000
+    """Of runs on the strict server, which costs more than what is measured."""
+    hot_shards: int = 8
 
 
-QUICK = Sizes(rounds=20, log_lines=30_000, fold_rounds=2, shard_events=51_200, wire_rounds=4)
+QUICK = Sizes(
+    rounds=20, log_lines=30_000, fold_rounds=2, shard_events=51_200, wire_rounds=4, dynamodb_rounds=2,
+    dynamodb_events=20_000, sdk_events=2_000, strict_events=4_000,
+)  # fmt: skip
 TINY = Sizes(
     decode_lines=20, fold_keys=2, rounds=1, log_lines=300, fold_rounds=1, shards=3, shard_events=60, window_ids=500,
-    wire_calls=1, wire_rounds=1,
+    wire_calls=1, wire_rounds=1, dynamodb_rounds=1, dynamodb_keys=100, dynamodb_events=400, sdk_events=100,
+    strict_events=400, hot_shards=2,
 )  # fmt: skip
 
 

@@ -48,6 +48,17 @@ def test_every_figure_has_its_shape_and_is_compared_with_its_goal(written: dict[
         "ratio <= 1.3",
         "ratio <= 0.1",
         "ratio <= 0.2",
+        "ratio >= 40",
+        "ratio >= 5",
+        "ratio >= 5",
+        "ratio >= 0.8",
+        "ratio >= 0.8",
+        "value <= 0.15",
+        "value <= 2.2",
+        "value <= 0.15",
+        "ratio >= 3",
+        "ratio >= 1.5",
+        "ratio >= 1.5",
     ]
 
 
