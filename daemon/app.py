@@ -23,6 +23,7 @@ from datetime import UTC, datetime, timedelta
 import anyio
 
 from daemon.actors.runtime import EnginePolicy, Runtime
+from daemon.actors.spending import Spending
 from daemon.actors.supervisor import Supervisor
 from daemon.assembly import stores as assembly
 from daemon.assembly.groups import ShowsProgress, group_members
@@ -31,6 +32,7 @@ from daemon.coordination.group import GroupCoordinator, Member
 from daemon.coordination.leases import LeaseCoordinator
 from daemon.coordination.solo import SoloCoordinator
 from daemon.core.batcher import BatchPolicy
+from daemon.core.budget import Budget
 from daemon.core.circuit import CircuitPolicy
 from daemon.core.errors import SettingsProblem
 from daemon.core.generations import choose
@@ -164,6 +166,12 @@ def policy_of(settings: Settings, names: Sequence[str]) -> EnginePolicy:
     )
 
 
+def budgets_of(settings: Settings, names: Sequence[str]) -> dict[str, Budget]:
+    """Turn settings into the budgets of those projections that have one."""
+    budgets = {name: settings.for_projection(name).write_budget_units for name in names}
+    return {name: Budget(units) for name, units in budgets.items() if units is not None}
+
+
 def lease_policy_of(settings: Settings) -> LeasePolicy | None:
     """Turn settings into the rules of leases; None where this process runs every shard."""
     lease = settings.coordination.lease_seconds
@@ -260,6 +268,7 @@ async def build(
         policy=policy_of(settings, [spec.name for spec in specs]),
         **starts_of(settings),
         replica=replica_name(clock),
+        spending=Spending(budgets_of(settings, [spec.name for spec in specs])),
     )
     coordinator = coordinator_of(settings, runtime.replica, follows, sources, store, clock, members=members)
     supervisor = Supervisor(runtime, coordinator, resume)

@@ -236,7 +236,7 @@ class Incarnation:
                     return Ended(How.PARKED, folder.checkpoint, _why(folder))
                 await self._wait_for_gap(folder)
                 continue
-            due = batcher.due_in(clock.monotonic())
+            due = self._due_in(batcher, clock.monotonic())
             if folder.prepared is None and not folder.must_wait and due == 0.0:
                 await folder.prepare()
                 self._room.ring()
@@ -244,6 +244,14 @@ class Incarnation:
             self.at_end = self._source_at_end and idle and not batcher
             wait = None if folder.prepared is not None or folder.must_wait else due
             await controls.wake.wait(_sooner(wait, self._beat_in() if idle else None))
+
+    def _due_in(self, batcher: Batcher, now: float) -> float | None:
+        """Return the seconds until the next batch is to be folded: it is cut, and can be paid for; None: there is none.
+
+        A batch that has to be paid for waits here, unfolded, so that the shard still beats, drains and pauses.
+        """
+        due = batcher.due_in(now)
+        return None if due is None else max(due, self.runtime.spending.wait(self.scope.projection, now))
 
     def _beat_in(self) -> float | None:
         """Return the seconds until the lease is to be renewed by a commit of its own; None where none looks at it."""
@@ -273,7 +281,9 @@ class Incarnation:
             await self._settled(folder, sent, answer, before)
 
     async def _settled(self, folder: Folder, sent: Prepared, answer: Committed, before: Checkpoint) -> None:
-        seconds = self.runtime.clock.monotonic() - self._sent_at
+        now = self.runtime.clock.monotonic()
+        seconds = now - self._sent_at
+        self.runtime.spending.charge(self.scope.projection, answer.consumed, now)
         for fact in committed_facts(self.scope, before, sent.planned, answer, seconds):
             self.runtime.observer.see(fact)
         if self.runtime.sources[self.scope.source].traits.acknowledged:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from daemon.actors.spending import Spending
 from daemon.core.batcher import BatchPolicy
 from daemon.core.circuit import CircuitPolicy
 from daemon.core.identity import Generation, Scope, ShardId
@@ -47,7 +48,7 @@ class Runtime:
 
     `specs` maps each generation that runs here to its code. Where a shard without a checkpoint begins: `origins` say it
     for a projection's shard, else `own_starts` for the projection, else `starts` for the source. `replica` names this
-    process among its peers.
+    process among its peers. `spending` holds projections to their budgets.
     """
 
     store: Store
@@ -60,6 +61,7 @@ class Runtime:
     own_starts: Mapping[str, datetime | str] = field(default_factory=dict[str, datetime | str])
     origins: Mapping[tuple[str, ShardId], Position] = field(default_factory=dict[tuple[str, ShardId], Position])
     replica: str = "solo"
+    spending: Spending = field(default_factory=Spending)
 
     def start_of(self, scope: Scope) -> datetime | str | Position:
         """Return where a scope without a checkpoint begins: a start to locate, or the position itself."""

@@ -6,8 +6,10 @@ Owns the log's configuration, the totals of the run and the result that is print
 import re
 import shlex
 import sys
+import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,11 +19,12 @@ from daemon.cli.output import Output
 from daemon.core.errors import SettingsProblem
 from daemon.core.identity import Scope
 from daemon.ports.observer import BatchCommitted, Fact
-from daemon.settings import LoggingSettings
+from daemon.settings import DynamoDbStoreSettings, LoggingSettings, Settings
 from daemon.telemetry.logs import LogForm, Logger, configure_logging
 
 if TYPE_CHECKING:
     from daemon.app import RunResult
+    from daemon.telemetry.units import Bill, Prices
 
 EVERY = "all"
 _LABEL = re.compile(r"(?P<projection>.+)-g(?P<generation>[1-9][0-9]*):(?P<source>[^/]+)/(?P<shard>.+)")
@@ -60,6 +63,7 @@ def run_daemon(config: Path | None, *, once: bool, resume: Sequence[str], output
     from daemon import __version__, app
     from daemon.cli.loop import run_async
     from daemon.telemetry.facts import FanOut, LogObserver
+    from daemon.telemetry.units import UnitsMeter
 
     loaded = load(config)
     check_labels(resume, loaded)
@@ -67,18 +71,30 @@ def run_daemon(config: Path | None, *, once: bool, resume: Sequence[str], output
     logger = _logger(settings.logging).bind(daemon=settings.daemon.name)
     logger.info("starting", release=__version__, config=str(loaded.path or "none"), once=once)
     totals = Totals()
-    observer = FanOut([LogObserver(logger), totals])
+    meter = UnitsMeter(logger, prices_of(settings), time.monotonic, settings.logging.units_interval_seconds)
+    observer = FanOut([LogObserver(logger), totals, meter])
 
     async def main() -> "RunResult":
         return await app.run(settings, observer, once=once, resume=resume)
 
     with quiet_stdout():
         result = run_async(main)
+    meter.tell()
     logger.info("stopped", drained=result.drained)
-    _print(result, totals.counts, loaded.path, output)
+    _print(result, totals.counts, meter.bills(), loaded.path, output)
     if not result.drained:
         return ExitCode.PENDING
     return ExitCode.ATTENTION if once and result.parked else ExitCode.DONE
+
+
+def prices_of(settings: Settings) -> "Prices":
+    """Return what a store's units cost; nothing, where it bills none."""
+    from daemon.telemetry.units import Prices
+
+    store = settings.store
+    if isinstance(store, DynamoDbStoreSettings):
+        return Prices(store.usd_per_million_write_units, store.usd_per_million_read_units)
+    return Prices(0.0, 0.0)
 
 
 def check_labels(labels: Sequence[str], loaded: Loaded) -> None:
@@ -118,10 +134,13 @@ def _logger(settings: LoggingSettings) -> Logger:
     )
 
 
-def _print(result: "RunResult", counts: Counter[str], path: Path | None, output: Output) -> None:
+def _print(
+    result: "RunResult", counts: Counter[str], bills: "Sequence[Bill]", path: Path | None, output: Output
+) -> None:
     output.document({
         "drained": result.drained,
         "counts": {name: counts[name] for name in _SHOWN},
+        "consumed": [asdict(bill) for bill in bills],
         "parked": [
             scope._asdict() | {"scope": scope.label, "reason": reason, "command": resume_command(path, scope)}
             for scope, reason in result.parked
@@ -129,6 +148,9 @@ def _print(result: "RunResult", counts: Counter[str], path: Path | None, output:
     })  # fmt: skip
     output.heading("This run")
     output.pairs((text, f"{counts[name]:,}") for name, text in _SHOWN.items() if counts[name] or name == "read")
+    for bill in bills:
+        units = ", ".join(f"{count:,.1f} {name}" for name, count in bill.units.items())
+        output.line(f"consumed by {bill.projection or 'the daemon itself'}: {units} (${bill.usd:,.6f})")
     if not result.drained:
         output.line("Not everything was drained in time; nothing is lost, and the next start goes on from there.")
     for scope, reason in result.parked:

@@ -25,6 +25,11 @@ EndpointUrl = Annotated[
 ]
 
 
+USD_PER_MILLION_WRITE_UNITS_US_EAST_1_NOVEMBER_2024 = 0.625
+USD_PER_MILLION_READ_UNITS_US_EAST_1_NOVEMBER_2024 = 0.125
+"""On-demand prices of request units; a write in a transaction takes two of them for each KB, as capacity counts it."""
+
+
 class DynamoDbStoreSettings(Section):
     """Where rows, checkpoints and markers are kept: DynamoDB tables. Credentials come from the AWS SDK's own chain."""
 
@@ -136,14 +141,14 @@ class DynamoDbStoreSettings(Section):
         "slows down, instead of being throttled together with everybody on the table.",
     )
     usd_per_million_write_units: float = Field(
-        default=0.625,
+        default=USD_PER_MILLION_WRITE_UNITS_US_EAST_1_NOVEMBER_2024,
         ge=0.0,
         le=1_000.0,
         description="What `projectiond check` and `run` reckon with. The default is on-demand in us-east-1 as of "
         "November 2024; other regions and provisioned tables differ.",
     )
     usd_per_million_read_units: float = Field(
-        default=0.125,
+        default=USD_PER_MILLION_READ_UNITS_US_EAST_1_NOVEMBER_2024,
         ge=0.0,
         le=1_000.0,
         description="The same for read units.",

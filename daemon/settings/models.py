@@ -262,6 +262,13 @@ class LoggingSettings(Section):
         le=1_000_000,
         description="Longer texts are cut, so that a hostile value cannot flood the log.",
     )
+    units_interval_seconds: float = Field(
+        default=60.0,
+        ge=0.1,
+        le=86_400.0,
+        description="How often the units that each projection consumed, and their price, are logged, for a store that "
+        "bills units.",
+    )
 
 
 class ProjectionSettings(Section):

@@ -209,7 +209,7 @@ def test_an_unknown_variable_is_a_mistake(name: str, remedy: str):
         ("[daemon]\nlinger_ms = 1\n", "did you mean engine.linger_ms?"),
         ("[engin]\n", "did you mean engine?"),
         ("[sources.a]\npaths = ['x']\npoll_interval = 1\n", "did you mean sources.a.poll_interval_ms?"),
-        ("[logging]\nqqq = 1\n", "remove it; known here: level, format, max_field_characters"),
+        ("[logging]\nqqq = 1\n", "remove it; known here: level, format, max_field_characters, units_interval_seconds"),
     ],
 )
 def test_an_unknown_key_comes_with_the_nearest_known_one(file: Path, text: str, remedy: str):
