@@ -117,9 +117,6 @@ class StoreContract:
         yield opened
         await opened.aclose()
 
-        yield opened
-        await opened.aclose()
-
     # What it stands on
 
     async def test_a_look_makes_nothing(self, connect: Connect) -> None:
@@ -152,6 +149,8 @@ class StoreContract:
         await store.establish({GENERATION: ()})
         assert not [part for part in await store.survey({GENERATION: ()}) if part.to_do]
         assert (await store.create_generation(GENERATION, 1, live=True)).version == 1
+
+    # Generations
 
     async def test_generation_is_created_once(self, store: Store) -> None:
         """Creating a generation again changes nothing and returns what stands, whatever version is asked for."""
