@@ -22,6 +22,7 @@ type Reader = Callable[[Event], object]
 
 _SAFE = MAX_KEY_BYTES // 4
 """A text of so many characters fits a key whatever they are."""
+_KNOWN_KEYS = 4_096
 _FIELDS = ("subject", "id", "type", "source")
 _PATHS = "use data.FIELD (or data.A.B), subject, id, type, source or headers.NAME"
 
@@ -149,14 +150,29 @@ def _composite(paths: tuple[str, ...]) -> KeyFunction:
         return slow
     pick = cast("Callable[[object], tuple[str, ...]]", itemgetter(*(path.removeprefix("data.") for path in paths)))
     separators = len(paths) - 1
+    known: dict[tuple[str, ...], str] = {}
+    """Keys made before, since many an event has the key of another. Only of texts, which equal nothing else."""
 
     def key(event: Event) -> str:
+        try:
+            parts = pick(event.data)
+            return known[parts]
+        except KeyError:
+            pass
+        except (LookupError, TypeError):
+            return slow(event)
+        return made(event)
+
+    def made(event: Event) -> str:
         try:
             parts = pick(event.data)
             text = SEPARATOR.join(parts)
         except (LookupError, TypeError):
             return slow(event)
         if len(text) <= _SAFE and text.count(SEPARATOR) == separators and "\\" not in text and "" not in parts:
+            if len(known) >= _KNOWN_KEYS:
+                known.clear()
+            known[parts] = text
             return text
         return slow(event)
 

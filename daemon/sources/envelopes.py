@@ -88,7 +88,7 @@ class CloudEvents:
                         _explain_cloud_event(raw)
                 dump = dumps(data, _encoded, sort)
                 if (_POINT in dump or _PLUS in dump or dump.find(b"e-") >= 0) and (floats := take_decimals(data)):
-                    if floats < 0 or may_round(raw):
+                    if floats < 0 or may_round(raw, floats):
                         data = loads_exact(raw)["data"]
                         dump = dumps(data, canonical_number, sort)
                     elif floats > 1:
@@ -162,7 +162,7 @@ class FieldMap:
                     subject = _text(fields, subject_path)
                 dump = dumps(data, None, _SORT)
                 if (_POINT in dump or _PLUS in dump or dump.find(b"e-") >= 0) and (floats := take_decimals(data)):
-                    if floats < 0 or may_round(raw):
+                    if floats < 0 or may_round(raw, floats):
                         data = _dig(loads_exact(raw), data_path)
                         dump = dumps(data, canonical_number, _SORT)
                     elif floats > 1:

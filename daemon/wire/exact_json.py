@@ -40,10 +40,13 @@ _EXPONENT_IN_DUMP = re.compile(rb"e[+-][0-9]+(?:[,\]}]|\Z)").search
 # In text of any origin: a fraction, an exponent, or an integer so long that orjson may have made it a float.
 _INEXACT_IN_TEXT = re.compile(rb"(?:[\[,:]|^)\s*-?[0-9]+(?:[.eE]|(?<=[0-9]{19}))").search
 # Digits and points become 0, and so on, so that what a double may not hold is found by searches that begin with a
-# literal: sixteen digits in a row, or a number with an exponent. Strings may look alike, which costs time only.
+# literal: sixteen digits in a row, or a number with an exponent (of one that came out as nothing, or nearly). Strings
+# may look alike, which costs time only.
 _SHAPE = bytes.maketrans(b"0123456789.eE+-,}] \t\r\n", b"00000000000ee--,,,    ")
 _SIXTEEN_DIGITS = b"0" * 16
 _EXPONENT_IN_SHAPE = re.compile(rb"0e-?0+ *,").search
+TINY = 4
+_LEAST_PRECISE = 1e-300
 _type_of: Callable[[object], type] = type
 # Strings first, so that a bracket inside one does not count. Possessive and closed by the end of the text: linear on
 # any input.
@@ -95,17 +98,21 @@ def loads_exact(raw: bytes) -> Any:
         return _EVENT_DECODER.decode(text)
 
 
-def may_round(raw: bytes) -> bool:
-    """Tell whether a number in `raw` may hold more than a double keeps: over 15 digits, or an exponent."""
+def may_round(raw: bytes, found: int) -> bool:
+    """Tell whether a number in `raw` may be another than the float that was `found` there (see `take_decimals`).
+
+    A double keeps any 15 digits, wherever the point is; `found` tells of those so small that it keeps fewer, or none.
+    """
     shape = raw.translate(_SHAPE)
-    return _SIXTEEN_DIGITS in shape or (shape.find(b"0e") >= 0 and _EXPONENT_IN_SHAPE(shape) is not None)
+    return shape.find(_SIXTEEN_DIGITS) >= 0 or (found >= TINY and _EXPONENT_IN_SHAPE(shape) is not None)
 
 
 def take_decimals(value: Any) -> int:
     """Replace each float inside `value`, parsed by orjson, by the decimal of its shortest text, in place.
 
-    Returns 0 when there was none; 1 when orjson's dump of the floats is canonical already; 2 or 3 when it is not, as
-    for 2.0; -1 when `value` itself is a float, which cannot be replaced. What `may_round` holds for must be read again.
+    Returns 0 when there was none; 1 when orjson's dump of the floats is canonical already; more when it is not, as for
+    2.0, and from `TINY` on when one was 0 or nearly; -1 when `value` itself is a float, which cannot be replaced. What
+    `may_round` holds for must be read again.
     """
     found = 0
     if type(value) is dict:
@@ -115,7 +122,7 @@ def take_decimals(value: Any) -> int:
             if kind is float:
                 text = repr(item)
                 entries[name] = Decimal(text)
-                found |= 2 if text[-2:] == ".0" or "e" in text else 1
+                found |= 1 if text[-2:] != ".0" and "e" not in text else _how_odd(item)
             elif kind is dict or kind is list:
                 found |= take_decimals(item)
     elif type(value) is list:
@@ -125,12 +132,16 @@ def take_decimals(value: Any) -> int:
             if kind is float:
                 text = repr(item)
                 items[index] = Decimal(text)
-                found |= 2 if text[-2:] == ".0" or "e" in text else 1
+                found |= 1 if text[-2:] != ".0" and "e" not in text else _how_odd(item)
             elif kind is dict or kind is list:
                 found |= take_decimals(item)
     elif type(value) is float:
         return -1
     return found
+
+
+def _how_odd(number: float) -> int:
+    return 2 if abs(number) > _LEAST_PRECISE else 2 | TINY
 
 
 def loads_row(raw: bytes | str) -> Any:

@@ -163,13 +163,14 @@ def test_what_json_cannot_say_is_refused(value: object):
     max_leaves=8,
 ))  # fmt: skip
 @example([2.0, 1.5])
+@example([2.5e-310, 0.0])
 @example({"a": 2.0, "b": {"c": [0.5]}})
 def test_decimals_taken_from_floats_are_those_of_the_text(value: object) -> None:
     """Unless the text may round, the floats' shortest texts are what an exact parse of the text gives."""
     raw = orjson.dumps(value)
     parsed = orjson.loads(raw)
     found = exact_json.take_decimals(parsed)
-    if found >= 0 and not exact_json.may_round(raw):
+    if found >= 0 and not exact_json.may_round(raw, found):
         exact = exact_json.loads_exact(raw)
         assert parsed == exact
         assert (found == 0) == ("Decimal(" not in repr(exact))
@@ -178,8 +179,23 @@ def test_decimals_taken_from_floats_are_those_of_the_text(value: object) -> None
 
 
 @pytest.mark.parametrize(
-    "raw", [b"[0.1000000000000000055]", b"[1e400]", b"[1.5E3]", b"[1e-7 ]", b"[12345678901234567890.5]"]
+    "raw",
+    [
+        b"[0.1000000000000000055]",
+        b"[1e-400]",
+        b"[2.5E-310 ]",
+        b"[12345678901234567890.5]",
+        b"[1000000000000000055e-19]",
+    ],
 )
 def test_a_text_that_a_double_may_not_hold_is_found(raw: bytes) -> None:
-    """Sixteen digits in a row, or an exponent: read again, exactly."""
-    assert exact_json.may_round(raw)
+    """Sixteen digits in a row, or what comes out as nothing or nearly: read again, exactly."""
+    assert exact_json.may_round(raw, exact_json.take_decimals(orjson.loads(raw)))
+
+
+@pytest.mark.parametrize("raw", [b"[1.5E3]", b"[1e-7 ]", b"[0.0, 12.50]", b"[123456789012345e290]"])
+def test_a_text_that_a_double_holds_is_read_once(raw: bytes) -> None:
+    """Fifteen digits are kept wherever the point is."""
+    parsed = orjson.loads(raw)
+    assert not exact_json.may_round(raw, exact_json.take_decimals(parsed))
+    assert parsed == exact_json.loads_exact(raw)

@@ -224,7 +224,7 @@ def payload_of(raw: bytes, max_depth: int) -> tuple[Any, bytes]:
     check_depth(raw, max_depth)
     dump = orjson.dumps(data, None, orjson.OPT_SORT_KEYS)
     floats = take_decimals(data)
-    if floats and (floats < 0 or may_round(raw)):
+    if floats and (floats < 0 or may_round(raw, floats)):
         data = loads_exact(raw)
         floats = -1
     if floats < 0 or floats > 1:
