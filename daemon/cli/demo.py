@@ -42,10 +42,14 @@ def _print(report: DemoReport, output: Output) -> None:
     duplicates = sum(look.duplicates().values())
     points = ", ".join(f"{kill.share:.0%}" for kill in report.kills) or "no point"
     times = "time" if len(report.kills) == 1 else "times"
+    replicas = "1 process" if report.replicas == 1 else f"{report.replicas} replicas, dividing the shards by leases"
+    both = sum(kill.replicas > 1 for kill in report.kills)
+    hits = f" ({both} of them all replicas at once)" if both else ""
     applied = look.total("applied")
     output.pairs([
         ("in all", f"{look.read:,} events read, {applied:,} applied, {duplicates:,} duplicates stopped"),
-        ("killed", f"{len(report.kills)} {times} with SIGKILL, at {points} of the events"),
+        ("by", replicas),
+        ("killed", f"{len(report.kills)} {times} with SIGKILL{hits}, at {points} of the events"),
         ("speed", f"{report.events_per_second:,.0f} events/s, kills and restarts included"),
     ])  # fmt: skip
     output.heading("Checked against the CSV, by code that shares nothing with the daemon")

@@ -28,6 +28,8 @@ SETTINGS_FILE = "demo.toml"
 STOP_SECONDS = 60.0
 """How long a daemon that was told to stop may take; it is killed after that, which loses nothing."""
 _PASSED_ON = (f"{PREFIX}ENGINE__", f"{PREFIX}LOGGING__")
+_LEASES = {"kind": "lease", "lease_seconds": "2", "poll_ms": "200"}
+"""How replicas divide the shards: with a shorter lease than a production's, so that a killed one is missed soon."""
 _TAIL_BYTES = 4_000
 _LOOK_SECONDS = 0.01
 
@@ -58,9 +60,9 @@ def settings_file() -> Path:
 
 
 def environment_of(
-    directory: DemoDirectory, batch_max_events: int | None, inherited: Mapping[str, str]
+    directory: DemoDirectory, batch_max_events: int | None, inherited: Mapping[str, str], *, replicas: int = 1
 ) -> dict[str, str]:
-    """Return the daemon's environment: the settings' paths lead into `directory`."""
+    """Return the daemon's environment: the settings' paths lead into `directory`; several replicas share by leases."""
     kept = {
         name: value
         for name, value in inherited.items()
@@ -71,6 +73,8 @@ def environment_of(
     }
     ours = {variable_of(("sources", source, "paths")): value for source, value in paths.items()}
     ours[variable_of(("store", "path"))] = str(directory.database)
+    if replicas > 1:
+        ours |= {variable_of(("coordination", name)): value for name, value in _LEASES.items()}
     batch = variable_of(("engine", "batch_max_events"))
     if batch_max_events is not None and batch not in kept:
         ours[batch] = str(batch_max_events)
@@ -89,6 +93,7 @@ class Daemon:
     process: subprocess.Popen[bytes]
     directory: DemoDirectory
     _out: IO[bytes] = field(repr=False)
+    _told: bool = False
 
     @classmethod
     def start(cls, directory: DemoDirectory, words: Sequence[str], environment: Mapping[str, str]) -> Self:
@@ -117,10 +122,16 @@ class Daemon:
         self.process.kill()
         return self.process.wait() == -signal.SIGKILL
 
+    def tell_to_stop(self) -> None:
+        """Let it drain and end. It is told once: a second signal would end it at once."""
+        if not self._told and not self.ended():
+            self._told = True
+            self.process.terminate()
+
     def stop(self, interrupts: Interrupts) -> None:
         """Let it drain and end; kill it if that takes too long, or an interrupt is pending."""
         if not self.ended():
-            self.process.terminate()
+            self.tell_to_stop()
             deadline = time.monotonic() + STOP_SECONDS
             while not self.ended() and time.monotonic() < deadline and not interrupts.pending:
                 time.sleep(_LOOK_SECONDS)

@@ -18,17 +18,17 @@ class Interrupts:
     def __init__(self) -> None:
         """Nothing came yet."""
         self.pending = False
-        self._held = False
+        self._held = 0
 
     @contextmanager
     def held(self) -> Generator[None]:
-        """Raise nothing within the block. What came is raised at its end."""
-        self._held = True
+        """Raise nothing within the block. What came is raised at its end: of the outermost, where blocks are nested."""
+        self._held += 1
         try:
             yield
         finally:
-            self._held = False
-        if self.pending:
+            self._held -= 1
+        if self.pending and not self._held:
             self.pending = False
             raise KeyboardInterrupt
 

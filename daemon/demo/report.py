@@ -42,11 +42,12 @@ FOLLOWED = (
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """One SIGKILL: what was settled by then, of how much."""
+    """One moment of SIGKILL: what was settled by then, of how much, and how many replicas it hit."""
 
     number: int
     settled: int
     share: float
+    replicas: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,8 @@ class DemoReport:
 
     manifest: Manifest
     logs_reused: bool
+    replicas: int = 1
+    """Daemons that folded together."""
     kills_asked: int
     kills: Sequence[Kill]
     look: Look
@@ -162,6 +165,7 @@ class DemoReport:
                 }
                 for model in self.checked.models
             },
+            "replicas": self.replicas,
             "kills": {"asked": self.kills_asked, "done": [asdict(kill) for kill in self.kills]},
             "parked": [
                 {"scope": shard.scope.label, "position": shard.position, "reason": shard.reason}

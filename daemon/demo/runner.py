@@ -26,9 +26,11 @@ from daemon.demo.log import write_logs
 from daemon.demo.manifest import Manifest, load_manifest
 from daemon.demo.place import CsvIdentity, DemoDirectory, opened
 from daemon.demo.progress import Display
+from daemon.demo.replicas import Replicas, victims
 from daemon.demo.report import DemoReport, Kill, Phases, events_to_read
 from daemon.demo.tail import follow
 from daemon.demo.watch import Look, Watcher
+from daemon.demo.workers import cores
 
 DIRECTORY = Path("var/demo")
 KILLS = 3
@@ -36,6 +38,8 @@ SEED = 1
 EARLIEST_KILL, LATEST_KILL = 0.1, 0.9
 """Shares of the events between which the daemon is killed."""
 
+_MANY_EVENTS = 200_000
+"""Events to settle that are worth a second daemon: sharing costs a short log more than it gains."""
 _LOOK_SECONDS = 0.01
 _FULL_BATCH = 2_000
 _SMALL_BATCH = 20
@@ -53,6 +57,8 @@ class DemoOptions:
     months: Sequence[str] = ()
     limit: int | None = None
     kills: int = KILLS
+    replicas: int | None = None
+    """Daemons that fold together; None for two where there are cores and events enough for them."""
     seed: int = SEED
     fresh: bool = False
     """Write the logs anew although complete ones are there."""
@@ -97,6 +103,7 @@ class Demonstration:
         return DemoReport(
             manifest=manifest,
             logs_reused=reused,
+            replicas=self._replicas(manifest),
             kills_asked=self.options.kills,
             kills=kills,
             look=look,
@@ -146,35 +153,42 @@ class Demonstration:
         points = kill_points(self.options.kills, total, self.options.seed)
         self.display.begin("Folding", total)
         kills: list[Kill] = []
-        with Watcher(self.directory.database) as watcher:
+        replicas = self._replicas(manifest)
+        together = Replicas(lambda: self._running(("--once", "--json"), manifest, replicas), replicas, self.interrupts)
+        with Watcher(self.directory.database) as watcher, together:
             while True:
                 point = points[len(kills)] if len(kills) < len(points) else total
-                with self._running(("--once", "--json"), manifest) as daemon:
-                    settled = self._watch(daemon, watcher, point, total)
-                    if settled is None:
-                        look = watcher.look()
-                        self.display.fold(look)
-                        daemon.result()
-                        break
-                watcher.close()  # so that the next start is the one that recovers the file
-                kills.append(Kill(len(kills) + 1, settled, round(settled / total, 4)))
+                together.complete()
+                hit = victims(len(kills) + 1, replicas)
+                settled = self._watch(together, hit, watcher, point, total)
+                look = watcher.look()
+                if settled is None:
+                    break
+                kills.append(Kill(len(kills) + 1, settled, round(settled / total, 4), len(hit)))
+                watcher.close()  # so that, when all were killed, the next start is the one that recovers the file
                 self.display.say(
-                    f"  killed it with SIGKILL, {len(kills)} of {len(points)}: {settled:,} of {total:,} events were "
-                    f"settled ({settled / total:.0%}); starting it again"
+                    f"  killed {_named(hit, replicas)} with SIGKILL, {len(kills)} of {len(points)}: {settled:,} of "
+                    f"{total:,} events were settled ({settled / total:.0%}); starting again"
                 )
+            self.display.fold(look)
         self.display.finish()
         return kills, look
 
-    def _watch(self, daemon: Daemon, watcher: Watcher, point: int, total: int) -> int | None:
-        """Follow one start of the daemon; kill it at `point`.
+    def _replicas(self, manifest: Manifest) -> int:
+        if self.options.replicas is not None:
+            return self.options.replicas
+        return 2 if cores() > 1 and events_to_read(manifest) >= _MANY_EVENTS else 1
 
-        Returns what was settled when it was killed, None when it ended by itself.
+    def _watch(self, together: Replicas, hit: Sequence[int], watcher: Watcher, point: int, total: int) -> int | None:
+        """Follow the daemons; kill those to be hit at `point`.
+
+        Returns what was settled when they were killed, None when all ended by themselves.
         """
         before = watcher.look().read
-        while not daemon.ended():
+        while not together.ended():
             look = watcher.look()
             self.display.fold(look)
-            if max(point, before + 1) <= look.read < total and daemon.kill():
+            if max(point, before + 1) <= look.read < total and together.kill(hit):
                 return watcher.look().read
             time.sleep(_LOOK_SECONDS)
         return None
@@ -193,9 +207,11 @@ class Demonstration:
         self.display.finish()
         return checked
 
-    def _running(self, words: Sequence[str], manifest: Manifest | None) -> AbstractContextManager[Daemon]:
+    def _running(
+        self, words: Sequence[str], manifest: Manifest | None, replicas: int = 1
+    ) -> AbstractContextManager[Daemon]:
         batch = batch_for(min(shard.lines for shard in manifest.shards)) if manifest else None
-        environment = environment_of(self.directory, batch, os.environ)
+        environment = environment_of(self.directory, batch, os.environ, replicas=replicas)
         return running(self.directory, words, environment, self.interrupts)
 
 
@@ -204,6 +220,12 @@ def kill_points(kills: int, total: int, seed: int) -> list[int]:
     chance = Random(f"{seed}/kills")
     width = (LATEST_KILL - EARLIEST_KILL) / max(1, kills)
     return [round(total * (EARLIEST_KILL + width * (part + chance.random()))) for part in range(kills)]
+
+
+def _named(hit: Sequence[int], replicas: int) -> str:
+    if replicas == 1:
+        return "it"
+    return f"all {replicas} replicas" if len(hit) == replicas else f"replica {hit[0] + 1}"
 
 
 def batch_for(lines: int) -> int | None:

@@ -1,5 +1,6 @@
 """`projectiond demo` as a user runs it, on the slice."""
 
+import io
 import json
 import os
 import signal
@@ -13,13 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from daemon.core.errors import StoreUnavailable
 from daemon.demo.check import check
 from daemon.demo.child import Daemon, running
 from daemon.demo.interrupts import Interrupts
 from daemon.demo.place import opened
+from daemon.demo.progress import Shown
 from daemon.demo.report import DemoReport, Phases
+from daemon.demo.runner import DemoOptions, demonstration
 from tests.support.commands import COMMAND
 from tests.support.daemons import PATIENCE_SECONDS, ROOT, SLICE, Site
 
@@ -91,6 +95,18 @@ def test_it_kills_resumes_and_proves_every_row(tmp_path: Path):
     assert sorted(path.name for path in (tmp_path / "demo").iterdir()) == [
         "daemon.log", "demo.json", "logs", "projectiond.db",
     ]  # fmt: skip
+
+
+def test_replicas_are_killed_in_turn_and_together(tmp_path: Path):
+    """Two daemons divide the shards; one is killed, then the other, then both, and all is exact and right."""
+    said = io.StringIO()
+    options = DemoOptions(directory=tmp_path / "demo", csv=SLICE, limit=500, replicas=2)
+    with Shown(Console(file=said)) as display, demonstration(options, display) as demo:
+        report = demo.run()
+    assert report.problems == []
+    assert [kill.replicas for kill in report.kills] == [1, 1, 2]
+    words = [line.partition(" with SIGKILL")[0].strip() for line in said.getvalue().splitlines() if "SIGKILL" in line]
+    assert words == ["killed replica 1", "killed replica 2", "killed all 2 replicas"]
 
 
 def test_a_second_run_takes_the_logs_that_are_there(tmp_path: Path):
@@ -194,7 +210,7 @@ def test_an_interrupted_demonstration_drains_its_daemon(tmp_path: Path, number: 
     """Ctrl-C or SIGTERM amid commits lets the daemon drain and ends with 130."""
     directory = tmp_path / "demo"
     with started(directory, "--kills", "0") as process:
-        until(lambda: len(committed(directory)) == 12)
+        until(lambda: len(committed(directory)) >= 6)
         with locked(directory):
             process.send_signal(number)
             until(lambda: '"draining"' in daemon_log(directory))
@@ -229,7 +245,7 @@ def test_a_daemon_that_outlives_its_demonstration_keeps_its_directory(tmp_path: 
     """Killed hard itself, the demonstration leaves a daemon that finishes; no other run takes its database before."""
     directory = tmp_path / "demo"
     with started(directory, "--kills", "0") as process:
-        until(lambda: len(committed(directory)) == 12)
+        until(lambda: len(committed(directory)) >= 6)
         with locked(directory):  # the daemon cannot finish now
             process.kill()
             process.wait(PATIENCE_SECONDS)
