@@ -1,28 +1,37 @@
 """`projectiond check`: what would run, without running it.
 
-Owns the report: every effective setting with its origin, and what each projection follows, guarantees and costs. Opens
-no store and no log, and makes nothing.
+Owns the report: every effective setting with its origin, what each projection follows, guarantees and costs, and for
+DynamoDB what the store's tables and rights lack. Opens no log, and makes nothing.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from daemon.cli.loading import Loaded, load
 from daemon.cli.output import Output, said
+from daemon.core.errors import StoreRefused
 from daemon.core.generations import choose
 from daemon.core.identity import Generation
+from daemon.core.inventory import Part
 from daemon.core.projection import ProjectionSpec
 from daemon.loading import Guarantee, describe
 from daemon.settings import DynamoDbStoreSettings, KafkaSourceSettings, Settings
 
+MILLION = 1_000_000
 PRICED_EVENTS = 45
 """Events in a commit that costs are told for: what fits a transaction of 100 items, each event on a row of its own."""
 
 
-def check_setup(config: Path | None, output: Output) -> None:
+def check_setup(config: Path | None, output: Output, *, offline: bool) -> None:
     """Check everything that can be checked without starting, and print it. Raises ProjectiondError."""
     loaded = load(config)
     settings = loaded.settings.settings
+    parts: Sequence[Part] | None = None
+    if isinstance(settings.store, DynamoDbStoreSettings) and not offline:
+        from daemon.cli.loop import run_async
+
+        parts = run_async(lambda: _checked_store(loaded))
     projections = [(spec, _guarantee(spec, settings)) for spec in loaded.specs]
     notes = list(_notes(settings, loaded.specs))
     output.document({
@@ -31,6 +40,7 @@ def check_setup(config: Path | None, output: Output) -> None:
             {"key": value.key, "value": value.value, "origin": value.origin} for value in loaded.settings.effective()
         ],
         "projections": [_document(spec, guarantee, loaded) for spec, guarantee in projections],
+        "store": None if parts is None else [asdict(part) for part in parts],
         "notes": notes,
     })  # fmt: skip
     output.heading(f"Settings ({loaded.path or 'no file'})")
@@ -39,10 +49,44 @@ def check_setup(config: Path | None, output: Output) -> None:
     for spec, guarantee in projections:
         output.heading(f"Projection {spec.name}, version {spec.version}")
         output.pairs(_pairs(spec, guarantee, loaded))
+    if parts is not None:
+        output.heading("Store")
+        output.table(("", "what", "name", ""), [(part.state, part.what, part.name, part.detail) for part in parts])
+        output.line("Every right that a run needs on these tables is there.")
     for note in notes:
         output.line(f"note: {note}")
     count = len({spec.name for spec in loaded.specs})
     output.heading(f"All is well: {count} {'projection' if count == 1 else 'projections'}, nothing started.")
+
+
+async def _checked_store(loaded: Loaded) -> Sequence[Part]:
+    """Look at tables and rights. Raises StoreRefused with all that a start would fail at."""
+    from daemon.app import store_of
+    from daemon.cli.survey import first_generations, survey
+    from daemon.stores.dynamodb import DynamoDbStore
+
+    settings = loaded.settings.settings
+    store = store_of(settings)
+
+    async def check_rights(generations: Collection[Generation]) -> None:
+        missing = await store.missing_rights(generations) if isinstance(store, DynamoDbStore) else []
+        if missing:
+            listed = "\n".join(f"  {number}. {right}" for number, right in enumerate(missing, 1))
+            raise StoreRefused(f"{len(missing)} rights are missing; grant them to the daemon's role\n{listed}")
+
+    first = first_generations(loaded.specs)
+    await check_rights(first)
+    found = await survey(store, loaded.specs)
+    later = found.generations.keys() - first.keys()
+    if later:
+        await check_rights(sorted(later))
+    lacking = [part.name for part in found.to_do if part.what == "table"]
+    if lacking and isinstance(settings.store, DynamoDbStoreSettings) and not settings.store.create_tables:
+        raise StoreRefused(
+            f"tables are missing: {', '.join(lacking)}; run `projectiond init` under a role that may make them, "
+            "or set store.create_tables = true"
+        )
+    return found.parts
 
 
 def generation_of(spec: ProjectionSpec, specs: Sequence[ProjectionSpec]) -> str | None:
@@ -70,6 +114,7 @@ def _document(spec: ProjectionSpec, guarantee: Guarantee, loaded: Loaded) -> dic
             "marker_units": guarantee.marker_units,
             "checkpoint_units": guarantee.checkpoint_units,
             "row_units_at_most": guarantee.row_units_at_most,
+            "usd_at_most": _price(guarantee, loaded.settings.settings),
         },
         "on_error": spec.on_error,
         "late": spec.late,
@@ -96,6 +141,9 @@ def _pairs(spec: ProjectionSpec, guarantee: Guarantee, loaded: Loaded) -> Iterat
     for limit in guarantee.remains:
         yield "but", limit
     yield "cost", guarantee.cost
+    price = _price(guarantee, loaded.settings.settings)
+    if price is not None:
+        yield "price", f"${price:,.2f} at most per million events, at store.usd_per_million_write_units"
     for index in spec.indexes:
         yield "index", f"{index.name} on {index.hash}{'' if index.range is None else f', {index.range}'}"
     if spec.expires is not None:
@@ -103,6 +151,14 @@ def _pairs(spec: ProjectionSpec, guarantee: Guarantee, loaded: Loaded) -> Iterat
     first = generation_of(spec, loaded.specs)
     yield "generation", f"{first} in a new store" if first else "waits for a rebuild beside the newer version"
     yield "code", spec.code_digest
+
+
+def _price(guarantee: Guarantee, settings: Settings) -> float | None:
+    """Return US dollars for a million events, at most; None where the store bills no units."""
+    if not isinstance(settings.store, DynamoDbStoreSettings):
+        return None
+    units = guarantee.marker_units + guarantee.checkpoint_units + guarantee.row_units_at_most
+    return round(units * settings.store.usd_per_million_write_units / MILLION, 6)
 
 
 def _groups(spec: ProjectionSpec, loaded: Loaded) -> list[str]:

@@ -114,22 +114,31 @@ def run(
 @app.command(
     epilog=examples(
         "projectiond check",
+        "projectiond check --offline     where DynamoDB cannot be reached, as in a build",
         "projectiond check --json | jq '.projections[].guarantee'",
         "PROJECTIOND__ENGINE__LINGER_MS=0 projectiond check",
     )
 )
-def check(config: Config = None, as_json: AsJson = False) -> None:
+def check(
+    config: Config = None,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Leave DynamoDB's tables and rights out: check the files alone.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Validate settings and projections without starting.
 
     Prints each effective value and where it came from, and for each projection
     what it follows, which guarantee it gets and what that costs. All mistakes of
-    settings and projections are told at once. Opens no store and makes nothing.
+    settings and projections are told at once. Makes nothing. Of a store in
+    DynamoDB it looks at the tables' keys and expiry, and tries every right that
+    a run needs, by requests without effect; any other store is not opened.
     """
     with told(as_json=as_json):
         from daemon.cli.check import check_setup
         from daemon.cli.output import Output
 
-        check_setup(config, Output(as_json=as_json))
+        check_setup(config, Output(as_json=as_json), offline=offline)
 
 
 @app.command(

@@ -49,6 +49,8 @@ def aws_session(
     Raises SettingsProblem for a profile that does not exist.
     """
     public, secret, token = keys or (None, None, None)
+    # Platforms and every other SDK set and read AWS_REGION; botocore knows AWS_DEFAULT_REGION alone.
+    region = region or os.environ.get("AWS_REGION")
     try:
         session = aioboto3.Session(public, secret, token, region, profile_name=profile)
     except BotoCoreError as error:

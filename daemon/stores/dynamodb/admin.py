@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from daemon.core.errors import StoreUnavailable
+from daemon.core.errors import StoreRefused, StoreUnavailable
 from daemon.core.inventory import Part, PartState
 from daemon.stores.dynamodb.calls import Caller, is_code
 from daemon.stores.dynamodb.outcomes import MISSING, problem_of
@@ -38,6 +38,13 @@ class Admin:
     async def is_missing(self, table: str) -> bool:
         """Tell whether there is no such table."""
         return await self._look("DescribeTable", table) is None
+
+    async def may_be_missing(self, table: str) -> bool:
+        """Tell whether there is no such table; one that may not even be described counts as there."""
+        try:
+            return await self.is_missing(table)
+        except StoreRefused:
+            return False
 
     async def establish(self, tables: Sequence[Table]) -> None:
         """Make and switch on what the plan asks for. Raises StoreProblem."""

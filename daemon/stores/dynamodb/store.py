@@ -60,6 +60,7 @@ from daemon.stores.dynamodb.items import (
     segment_of,
 )
 from daemon.stores.dynamodb.requests import Requests
+from daemon.stores.dynamodb.rights import MissingRight, missing_rights
 from daemon.stores.dynamodb.rows import row_key_of, stored_row
 from daemon.stores.dynamodb.sizes import LIMITS
 from daemon.stores.dynamodb.tables import Care, Table, Tables
@@ -175,6 +176,20 @@ class DynamoDbStore:
         """Make tables, and switch on or add what is missing of them; nothing is switched off, shrunk or removed."""
         async with self._looking() as caller:
             await Admin(caller).establish(self._all(generations))
+
+    async def missing_rights(self, generations: Collection[Generation]) -> list[MissingRight]:
+        """Return what the store's own credentials may not do on tables that exist; open or not. Changes nothing."""
+        missing: list[MissingRight] = []
+        connections = await self._connect()
+        try:
+            caller = self._caller(connections.reads)
+            for table in self._all(dict.fromkeys(generations, ())):
+                if not await Admin(caller).may_be_missing(table.name):
+                    missing += await missing_rights(caller, table, self.tables.kind(table.name))
+        finally:
+            with anyio.CancelScope(shield=True):
+                await connections.aclose()
+        return missing
 
     def _all(self, generations: Mapping[Generation, Sequence[Index]]) -> list[Table]:
         rows = (self.tables.of_generation(generation, indexes) for generation, indexes in generations.items())
