@@ -27,8 +27,9 @@ from daemon.core.errors import RowsContended, StoreRefused, Superseded
 from daemon.core.events import Event, Record
 from daemon.core.fold import Failure, FoldContext, Folded, Missing, Stop, Unsettled, fold
 from daemon.core.identity import MAIN_VIEW, RowKey, Scope
-from daemon.core.planner import Oversize, PlanContext, Planned, plan, retention_horizon
+from daemon.core.planner import Oversize, PlanContext, Planned, count_actions, plan, retention_horizon
 from daemon.core.projection import Dedup, OnLate, ProjectionSpec
+from daemon.core.room import Room
 from daemon.core.rows import Attributes, StoredRow, WriteKind
 from daemon.core.view import UNLOADED, Base
 from daemon.core.window import unpacked
@@ -78,6 +79,7 @@ class Folder:
     _known: dict[str, bytes] = field(default_factory=dict[str, bytes])
     _condemned: dict[tuple[object, str], Failure] = field(default_factory=dict[tuple[object, str], Failure])
     _ceiling: int | None = None
+    _room: Room = field(init=False)
     _row_conflicts: int = 0
     _preload: bool = False
     _quick: bool = True
@@ -85,6 +87,7 @@ class Folder:
     def __post_init__(self) -> None:
         """Start with an empty cache, continuing the run of dead letters that the checkpoint remembers."""
         self.cache = RowCache(self.runtime.policy.row_cache_rows)
+        self._room = Room(self.runtime.store.limits.actions)
         self._circuit = Circuit(run=self.checkpoint.dead_run)
 
     # Preparing
@@ -94,7 +97,7 @@ class Folder:
 
         Or find that it must wait (`blocked`, `stop`).
         """
-        chunk = self.batcher.take(self._ceiling)
+        chunk = self.batcher.take(_least(self._ceiling, self._room.records))
         base = self._base
         if not chunk.records and not self._moves(chunk, base):
             self._drop_empty(chunk)
@@ -297,11 +300,14 @@ class Folder:
                 )
             self._condemned[_identity(record)] = oversize.failure
             return 1
+        if oversize.actions:
+            return self._room.exceeded(folded.count, oversize.actions, oversize.fixed)
         self._ceiling = oversize.suggest
         return oversize.suggest
 
     def _accept(self, planned: Planned, chunk: Chunk, circuit: Circuit) -> None:
         count = planned.folded.count
+        self._room.fitted(count, *count_actions(planned.commit))
         if count < len(chunk.records):
             self.batcher.put_back(
                 Chunk(chunk.records[count:], chunk.through, chunk.arrived, chunk.at_end, chunk.ends_shard)
@@ -396,6 +402,10 @@ class Folder:
             raise StoreRefused(f"{self.scope.label}: the store refuses a commit that holds no row: {failure.detail}")
         self._condemned[_identity(records[0])] = failure
         self._ceiling = 1
+
+
+def _least(*counts: int | None) -> int | None:
+    return min((count for count in counts if count is not None), default=None)
 
 
 def _identity(record: Record) -> tuple[object, str]:

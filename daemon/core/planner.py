@@ -75,11 +75,14 @@ class Planned:
 class Oversize:
     """The batch exceeds a limit.
 
-    Try its first `suggest` records, or, when it is a single one, dead-letter it with `failure`.
+    Try its first `suggest` records, or, when it is a single one, dead-letter it with `failure`. `actions`: how many it
+    came to, where that is the limit it exceeds, and `fixed` of them, which do not grow with its records.
     """
 
     suggest: int
     failure: Failure
+    actions: int = 0
+    fixed: int = 0
 
 
 def plan(folded: Folded, chunk: Chunk, context: PlanContext) -> Planned | Oversize:
@@ -308,15 +311,22 @@ def actions_of(commit: Commit) -> Iterable[Action]:
     yield from commit.parked
 
 
+def count_actions(commit: Commit) -> tuple[int, int]:
+    """Count the items a commit touches, and those among them that every commit of its kind touches."""
+    fixed = 1 + (commit.segment is not None)
+    return (
+        fixed + len(commit.rows) + len(commit.checks) + len(commit.markers)
+        + len(commit.effects) + len(commit.dead_letters) + len(commit.parked)
+    ), fixed  # fmt: skip
+
+
 def _beyond_limits(commit: Commit, count: int, limits: Limits) -> Oversize | None:
     """Return why the commit exceeds the store's limits, None when it fits."""
     if limits.actions is not None:
-        actions = (
-            1 + len(commit.rows) + len(commit.checks) + len(commit.markers) + (commit.segment is not None)
-            + len(commit.effects) + len(commit.dead_letters) + len(commit.parked)
-        )  # fmt: skip
+        actions, fixed = count_actions(commit)
         if actions > limits.actions:
-            return _oversize(count, actions, limits.actions, "actions in one transaction")
+            oversize = _oversize(count, actions, limits.actions, "actions in one transaction")
+            return replace(oversize, actions=actions, fixed=fixed)
     if limits.measure is None:
         return None
     total = 0
