@@ -75,12 +75,12 @@ class BareLoop:
                         key = data["order_id"]
                         row = rows.get(key)
                         if row is None:
-                            row = rows[key] = {"moves": 0}
+                            row = rows[key] = {}
                         row["status"] = data["status"]
                         row["place"] = data["place"]
                         row["speed"] = data["speed"]
                         row["at"] = data["at"]
-                        row["moves"] += 1
+                        row["moves"] = data["number"]
                         changed[key] = f"{SOURCE}/{LOG}@0.{position}#{event_id}"
                     if number % batch == 0:
                         await self._commit(session, changed, marks, position, watermark)

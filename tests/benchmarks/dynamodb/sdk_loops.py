@@ -18,7 +18,7 @@ from tests.benchmarks.dynamodb.moves import LOG, MARKER_SECONDS, SOURCE
 
 BATCH = 49
 _PK = f"{SOURCE}/{LOG}"
-_UPDATE_ROW = "SET #status = :status, #place = :place, #speed = :speed, #at = :at ADD #moves :moves"
+_UPDATE_ROW = "SET #status = :status, #place = :place, #speed = :speed, #at = :at, #moves = :moves"
 _ROW_NAMES = {"#status": "status", "#place": "place", "#speed": "speed", "#at": "at", "#moves": "moves"}
 _MOVE = "SET #position = :position"
 
@@ -46,14 +46,14 @@ class SdkLoop:
                     if event["type"] == "OrderMoved":
                         await self._send(
                             client,
-                            [self._marker(event["id"], digest), self._row(data, 1), self._checkpoint(position)],
+                            [self._marker(event["id"], digest), self._row(data), self._checkpoint(position)],
                         )
                     lap.at(number)
 
     async def batched(self, log: Path, lap: Lap, **options: object) -> None:
         """One transaction for as many events as it takes, each row written once."""
         async with self._client(**options) as client:
-            rows: dict[str, tuple[dict[str, Any], int]] = {}
+            rows: dict[str, dict[str, Any]] = {}
             markers: list[dict[str, Any]] = []
             position = number = 0
             with log.open("rb") as lines:
@@ -65,8 +65,7 @@ class SdkLoop:
                     payload = orjson.dumps(data, option=orjson.OPT_SORT_KEYS)
                     markers.append(self._marker(event["id"], blake2b(payload, digest_size=16).digest()))
                     if event["type"] == "OrderMoved":
-                        _, moves = rows.get(data["order_id"], (data, 0))
-                        rows[data["order_id"]] = data, moves + 1
+                        rows[data["order_id"]] = data
                     if number % BATCH == 0:
                         await self._send_batch(client, rows, markers, position)
                         lap.at(number)
@@ -80,9 +79,9 @@ class SdkLoop:
         return session.client("dynamodb", endpoint_url=self._url, config=config)
 
     async def _send_batch(
-        self, client: Any, rows: dict[str, tuple[dict[str, Any], int]], markers: list[dict[str, Any]], position: int
+        self, client: Any, rows: dict[str, dict[str, Any]], markers: list[dict[str, Any]], position: int
     ) -> None:
-        updates = [self._row(data, moves) for data, moves in rows.values()]
+        updates = [self._row(data) for data in rows.values()]
         await self._send(client, [self._checkpoint(position), *markers, *updates])
         rows.clear()
         markers.clear()
@@ -104,7 +103,7 @@ class SdkLoop:
             }
         }
 
-    def _row(self, data: dict[str, Any], moves: int) -> dict[str, Any]:
+    def _row(self, data: dict[str, Any]) -> dict[str, Any]:
         return {
             "Update": {
                 "TableName": self._rows,
@@ -116,7 +115,7 @@ class SdkLoop:
                     ":place": {"S": data["place"]},
                     ":speed": {"N": str(data["speed"])},
                     ":at": {"S": data["at"]},
-                    ":moves": {"N": str(moves)},
+                    ":moves": {"N": str(data["number"])},
                 },
             }
         }
