@@ -100,7 +100,6 @@ class Incarnation:
     async def run(self) -> Ended:
         """Own the shard until something ends that. Raises the error that ended it, alone or in a group."""
         checkpoint = await self._take()
-        self.epoch = checkpoint.epoch
         if self.controls.resume and checkpoint.state in _RESUMABLE:
             checkpoint = await self._change(checkpoint, state=CheckpointState.RUNNING, reason=None)
         self.controls.resume = False
@@ -131,6 +130,7 @@ class Incarnation:
             initial = replace(initial, position=origin, origin=origin)
         self._renewed_at = clock.monotonic()
         checkpoint = await store.take(self.scope, owner_name(self.runtime.replica, clock.unique()), initial)
+        self.epoch = checkpoint.epoch
         if checkpoint.code_digest == self.spec.code_digest:
             return checkpoint
         self.runtime.observer.see(CodeChanged(self.scope, checkpoint.code_digest, self.spec.code_digest))

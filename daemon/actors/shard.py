@@ -109,16 +109,17 @@ class ShardActor:
 
     async def _incarnate(self) -> Ended | None:
         """Run one incarnation; None when an error ended it and its fate was settled."""
-        self._incarnation = Incarnation(
+        incarnation = self._incarnation = Incarnation(
             self._runtime, self.scope, self._spec, self._controls, self._memory, self._signal, self._claim
         )
-        self._claim = Claim()  # a later incarnation takes the shard from no other owner
         try:
-            return await self._incarnation.run()
+            return await incarnation.run()
         except Exception as error:  # noqa: BLE001 - the fate of every error is decided here, by the error tree
-            epoch, cause = self._incarnation.epoch, worst(error)
             self._incarnation = None
-            return await self._meet_fate(cause, epoch)
+            return await self._meet_fate(worst(error), incarnation.epoch)
+        finally:
+            if incarnation.epoch:
+                self._claim = Claim()  # once it was had, a later incarnation takes the shard from no other owner
 
     async def _meet_fate(self, error: BaseException, epoch: int) -> Ended | None:
         policy, clock = self._runtime.policy.retry, self._runtime.clock

@@ -7,6 +7,7 @@ import pytest
 
 from daemon.core.checkpoint import Checkpoint, CheckpointState
 from daemon.core.circuit import CircuitPolicy
+from daemon.core.errors import StoreUnavailable
 from daemon.core.identity import Scope
 from daemon.core.lifecycle import ShardState
 from daemon.testing.memory_source import MemorySource
@@ -104,3 +105,30 @@ async def test_a_bug_that_parking_meets_again_stays_inside_its_shard() -> None:
         assert running.state("s0") is ShardState.PARKED
         assert "bug" in running.parked_reason("s0")
         assert (await running.checkpoint("s1")).position == (60,)
+
+
+class AwayAtFirst(MemoryStore):
+    """A store that is away for the first takes."""
+
+    away = 0
+
+    async def take(self, scope: Scope, owner: str, initial: Checkpoint) -> Checkpoint:
+        """Take a shard, once the store is back."""
+        if self.away:
+            self.away -= 1
+            raise StoreUnavailable("away")
+        return await super().take(scope, owner, initial)
+
+
+async def test_a_dead_processs_shard_is_taken_although_the_store_was_away_at_the_first_try() -> None:
+    """What was granted without a claim is taken from whoever owns it, until it was had once."""
+    store, source = AwayAtFirst(), log(20)
+    async with engine(counting(), store, source) as running:
+        await running.caught_up()
+        scope = running.scope()
+    await store.take(scope, "killed/1", Checkpoint())
+    store.away = 2
+    async with engine(counting(), store, source) as again:
+        await again.until(lambda: bool(again.supervisor.actors))
+        await again.until(lambda: again.state() in {ShardState.RUNNING, ShardState.FENCED})
+        assert again.state() is ShardState.RUNNING
