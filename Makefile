@@ -14,7 +14,7 @@ INSTALL := $(PIP) $(LOCKED)
 MINISTACK := .venv-ministack
 say = @printf '==> %s\n'
 
-.PHONY: help run test check fmt bench services fetched lock clean
+.PHONY: help run test check fmt bench faults services fetched lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -42,6 +42,9 @@ fmt: $(VENV)/ready-dev ## format, and mend what can be mended by itself
 
 bench: $(VENV)/ready-dev ## the figures, as a table and in build/bench.json
 	$(BIN)/python -m tests.benchmarks
+
+faults: fetched $(VENV)/ready-dev ## every fault often, 200 kills of a real daemon among them; build/faults.json too
+	@$(BIN)/python -m tests.faults
 
 services: fetched ## the real servers that tests start, on free ports until Ctrl-C
 	@$(BIN)/python -m daemon.demo.services

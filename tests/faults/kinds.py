@@ -5,14 +5,15 @@ the fault did not bite, or where rows, markers, effects, dead letters or counter
 tests run each with one seed, `python -m tests.faults` with many.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from daemon.testing.dynamodb import Call, Fault
 from tests.support.ledger import Line, write_log
 from tests.support.trial import Process, Trial
 
-type Scenario = Callable[[str, int], Awaitable[int]]
+type Scenario = Callable[[str, int], Coroutine[Any, Any, int]]
 
 
 @dataclass(frozen=True, slots=True)

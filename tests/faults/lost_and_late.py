@@ -4,7 +4,9 @@ from dataclasses import replace
 
 from daemon.core.recovery import RetryPolicy
 from daemon.testing.dynamodb import (
+    AnswerWith,
     Call,
+    CancelWith,
     Drop,
     DuplicateLater,
     Fault,
@@ -65,6 +67,26 @@ async def lost_answers(mode: str, seed: int) -> int:
     await trial.settle()
     trial.check()
     return fired(faults)
+
+
+@scenario(7, "unknown outcome, then a refusal")
+async def lost_answers_and_refusals(mode: str, seed: int) -> int:
+    """A commit is applied, its answer lost, and the same request is then throttled or conflicts: another token has to
+    find out that the first was applied.
+    """
+    trial = Trial(two_shards(seed), mode=mode, seed=seed)
+    actions = (AnswerWith("ThrottlingException"), CancelWith({0: "TransactionConflict"}))
+    lost: dict[str, int] = {}
+
+    def again(call: Call) -> bool:
+        return of_commits(call) and lost.setdefault(str(call.body["TransactItems"]), call.number) != call.number
+
+    refused = [Fault(actions[n % 2], WRITE, again, nth=3 * n + 1) for n in range(60)]
+    faults = [Fault(LoseAnswer(), WRITE, of_commits, nth=2 * n + 1) for n in range(60)]
+    trial.server.faults.add(*refused, *faults)
+    await trial.settle()
+    trial.check()
+    return fired(refused)
 
 
 @scenario(7, "lost request")

@@ -32,7 +32,9 @@ PATIENCE_SECONDS = 90
 
 _LOOK_SECONDS = 0.001
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["daemon.cli.main", "daemon.cli.run", "daemon.app", "tests.support.daemons"])
+_CONTEXT.set_forkserver_preload([
+    "daemon.cli.main", "daemon.cli.run", "daemon.app", "daemon.assembly.dynamodb", "tests.support.daemons",
+])  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,21 +200,31 @@ def site(path: Path, *, seed: int = 1, batch: int = 20) -> Generator[Site]:
             daemon.process.close()
 
 
-def fork_daemon(command: tuple[str, ...], variables: Mapping[str, str], here: Path, number: int) -> RealDaemon:
-    """Start `projectiond` with these words and settings in `here`; `number` tells its files from other daemons'."""
+def fork_daemon(
+    command: tuple[str, ...],
+    variables: Mapping[str, str],
+    here: Path,
+    number: int,
+    environment: Mapping[str, str] | None = None,
+) -> RealDaemon:
+    """Start `projectiond` with these words and settings in `here`; `number` tells its files from other daemons'.
+
+    `environment`: variables that are no settings of ours.
+    """
     out, log = here / f"daemon-{number}.out", here / f"daemon-{number}.log"
-    process = _CONTEXT.Process(target=_run, args=(command, variables, here, out, log))
+    everything = {f"PROJECTIOND__{name}": value for name, value in variables.items()} | dict(environment or {})
+    process = _CONTEXT.Process(target=_run, args=(command, everything, here, out, log))
     process.start()
     return RealDaemon(process, out, log)
 
 
-def _run(command: tuple[str, ...], variables: Mapping[str, str], here: Path, out: Path, log: Path) -> None:
+def _run(command: tuple[str, ...], variables: dict[str, str], here: Path, out: Path, log: Path) -> None:
     """Be a daemon: the body of a started process."""
     from daemon.cli.main import app
 
     for name in [name for name in os.environ if name.startswith("PROJECTIOND")]:
         del os.environ[name]
-    os.environ |= {f"PROJECTIOND__{name}": value for name, value in variables.items()}
+    os.environ |= variables
     os.chdir(here)
     for file, stream in ((out, 1), (log, 2)):
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)

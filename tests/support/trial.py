@@ -106,7 +106,7 @@ class Life:
     freeze_after: bool = False
     """Frozen only once the request in hand was sent."""
     torn_until: float = 0.0
-    """Until then its queries and batches see the tables as they were, item by item."""
+    """Until then, or its first commit, its queries and batches miss the last commit of the process before."""
 
     def die(self) -> None:
         """Be killed."""
@@ -159,7 +159,11 @@ class Mortal:
             life.freeze_after = False
         else:
             await life.stand()
-        if operation in _TORN and self.trial.clock.monotonic() < life.torn_until:
+        now = self.trial.clock.monotonic()
+        if self.connection == "commits":
+            life.torn_until = 0.0
+            self.trial.last_commit = now
+        if operation in _TORN and now < life.torn_until:
             body = body.replace(b'"ConsistentRead":true', b'"ConsistentRead":false')
         answer = await self.client.call(operation, body, deadline_seconds)
         if moment is Moment.AFTER:
@@ -235,9 +239,18 @@ class Trial:
         self.source = MemorySource("ledger")
         self.lives: list[Life] = []
         self.torn = 0.0
-        """For how long after its start a process may read torn."""
+        """For how long after its start a process reads torn."""
+        self.last_commit = 0.0
+        """When the newest commit was sent."""
         for shard, lines in logs.items():
             self.append(shard, *lines)
+
+    def tear(self, seconds: float) -> None:
+        """Let each process read, for so long after its start, all but the last commit of the process before."""
+        self.torn = seconds
+        database = self.server.database
+        database.history_seconds = 60.0
+        database.read_lag = lambda _: self.clock.monotonic() - self.last_commit
 
     # The log
 
