@@ -14,12 +14,13 @@ from dataclasses import replace
 
 import anyio
 
+from daemon.actors.committer import Committer
 from daemon.actors.incarnation import Controls, Ended, How, Incarnation
 from daemon.actors.runtime import Runtime
 from daemon.actors.windows import WindowMemory
 from daemon.core.checkpoint import Checkpoint, CheckpointState
 from daemon.core.commit import Commit, Committed, Fenced, Outcome
-from daemon.core.errors import ProjectiondError, StoreProblem, Superseded
+from daemon.core.errors import ProjectiondError, Superseded
 from daemon.core.identity import Scope
 from daemon.core.leases import Claim
 from daemon.core.lifecycle import ShardState, Signal, step
@@ -156,18 +157,26 @@ class ShardActor:
 
     async def _persist_parked(self, epoch: int, reason: str) -> Checkpoint | None:
         """Write the parked state down, as far as the store lets us; None when the shard is another owner's."""
-        store = self._runtime.store
+        held = Checkpoint(reason=reason)
         try:
-            now = await store.read_checkpoint(self.scope)
+            now = await self._runtime.store.read_checkpoint(self.scope)
             if now is None or now.epoch < epoch:
-                return Checkpoint(reason=reason)
-            if now.epoch > epoch and (epoch or not Claim().holds(now, self._runtime.replica)):
+                return held
+            if epoch and now.epoch > epoch:
                 return None
-            after = replace(now.next(self._runtime.clock.unique()), state=CheckpointState.PARKED, reason=reason)
-            answer = await store.commit(Commit(self.scope, now.fence, after), 1)
+            if not epoch and not Claim().holds(now, self._runtime.replica):
+                return held if self._claim is None else None  # granted whoever owns it: parked, but here alone
+            held = replace(now, state=CheckpointState.PARKED, reason=reason)  # at the latest its release says so
+            after = held.next(self._runtime.clock.unique())
+            with anyio.move_on_after(self._runtime.policy.commit_deadline):
+                answer = await self._committer().send(Commit(self.scope, now.fence, after), 0)
+                return after if isinstance(answer, Committed) else held
         except Exception:  # noqa: BLE001 - a store that fails here too must not take the other shards along
-            return Checkpoint(reason=reason)
-        return after if isinstance(answer, Committed) else now
+            return held
+        return held
+
+    def _committer(self) -> Committer:
+        return Committer(self._runtime, self.scope, lambda _troubled: None)
 
     async def _wait_for_resume(self) -> bool:
         """Hold the shard still, and its lease, until asked to go on (True) or until it ends here (False)."""
@@ -213,7 +222,7 @@ class ShardActor:
                 if now is not None and now.epoch == epoch:
                     self._held = now
                     await self._release()
-        except StoreProblem:
+        except Exception:  # noqa: BLE001 - as above
             return
 
     async def _release(self) -> None:

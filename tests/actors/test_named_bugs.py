@@ -1,5 +1,6 @@
 """Each mended mistake of the actors, by name."""
 
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import anyio
@@ -7,9 +8,11 @@ import pytest
 
 from daemon.core.checkpoint import Checkpoint, CheckpointState
 from daemon.core.circuit import CircuitPolicy
-from daemon.core.errors import StoreUnavailable
-from daemon.core.identity import Scope
+from daemon.core.commit import Busy
+from daemon.core.errors import SourceUnavailable, StoreUnavailable
+from daemon.core.identity import Generation, RowKey, Scope
 from daemon.core.lifecycle import ShardState
+from daemon.core.rows import StoredRow
 from daemon.testing.memory_source import MemorySource
 from daemon.testing.memory_store import MemoryStore
 from tests.actors.test_commit_outcomes import log, totals
@@ -83,15 +86,17 @@ async def test_a_paused_shard_can_be_drained_while_it_starts() -> None:
 class HalfBroken(MemoryStore):
     """A store with a bug that every read and take of shard `s0` meets."""
 
+    broken = broken_reads = True
+
     async def take(self, scope: Scope, owner: str, initial: Checkpoint) -> Checkpoint:
         """Take a shard, unless it is `s0`."""
-        if scope.shard == "s0":
+        if self.broken and scope.shard == "s0":
             raise ZeroDivisionError
         return await super().take(scope, owner, initial)
 
     async def read_checkpoint(self, scope: Scope) -> Checkpoint | None:
         """Read a checkpoint, unless it is that of `s0`."""
-        if scope.shard == "s0":
+        if self.broken and self.broken_reads and scope.shard == "s0":
             raise ZeroDivisionError
         return await super().read_checkpoint(scope)
 
@@ -132,3 +137,54 @@ async def test_a_dead_processs_shard_is_taken_although_the_store_was_away_at_the
         await again.until(lambda: bool(again.supervisor.actors))
         await again.until(lambda: again.state() in {ShardState.RUNNING, ShardState.FENCED})
         assert again.state() is ShardState.RUNNING
+
+
+async def test_a_bug_met_while_a_dead_processs_shard_is_taken_parks_it() -> None:
+    """A shard that was never had here, and that its last owner did not release, is parked: nobody carries on."""
+    store, source = HalfBroken(), two_shards()
+    async with engine(counting(), store, source) as running:
+        await running.until(lambda: bool(running.supervisor.actors))
+        scope = running.scope("s0")
+    await MemoryStore.take(store, scope, "killed/1", Checkpoint())
+    store.broken_reads = False
+    async with engine(counting(), store, source) as again:
+        await again.until(lambda: again.state("s0") in {ShardState.PARKED, ShardState.FENCED})
+        assert again.state("s0") is ShardState.PARKED
+    assert (await MemoryStore.read_checkpoint(store, scope) or Checkpoint()).owner == "killed/1"
+
+
+class Throttled(MemoryStore):
+    """A store whose reads of rows meet a bug, and that then puts off the next commits."""
+
+    put_off = 1
+
+    async def load_rows(self, generation: Generation, keys: Collection[RowKey]) -> Mapping[RowKey, StoredRow | None]:
+        """Fail."""
+        self.faults.extend([Busy("throttled")] * self.put_off)
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("put_off", [1, 10_000])
+async def test_a_shard_parked_while_the_store_puts_commits_off_stays_parked(put_off: int) -> None:
+    """Parking is tried again while the store is busy, and said with the release at the latest."""
+    store, source = Throttled(), log(20)
+    store.put_off = put_off
+    async with engine(counting(), store, source, policy=replace(FAST, commit_deadline=0.05)) as running:
+        await running.until(lambda: running.state() is ShardState.PARKED)
+        store.faults.clear()
+    checkpoint = await running.checkpoint()
+    assert (checkpoint.state, checkpoint.owner) == (CheckpointState.PARKED, None)
+
+
+async def test_a_bug_met_while_a_troubled_shard_is_released_stays_inside_it() -> None:
+    """A shard told to stop while it waits to restart ends, although its checkpoint cannot be read."""
+    store, source = HalfBroken(), two_shards()
+    store.broken = False
+    slow = replace(FAST, retry=replace(FAST.retry, initial_backoff=60.0, max_backoff=60.0))
+    async with engine(counting(), store, source, policy=slow) as running:
+        await running.until(lambda: bool(running.supervisor.actors))
+        await running.caught_up()
+        source.problems.append(SourceUnavailable("away"))
+        await running.until(lambda: ShardState.RETRYING in {running.state("s0"), running.state("s1")})
+        store.broken = True
+    assert {running.state("s0"), running.state("s1")} == {ShardState.DONE}
