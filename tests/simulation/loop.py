@@ -1,0 +1,155 @@
+"""An event loop that owns time and order: what is ready runs in an order drawn from a seed, and nothing is real.
+
+When nothing is ready, time jumps to the next timer. Whatever runs on behalf of a replica (its tasks, their children and
+timers, told apart by the context that they inherit) can be frozen, as SIGSTOP freezes a process: it comes to stand in
+the middle of anything, its timers pass unheard, and it goes on later as if nothing had been.
+
+Invariants: the same seed gives the same order, whatever the addresses of objects are; there is no selector, thread or
+executor, and asking for one fails. `sealed` makes every other use of the real world fail.
+"""
+
+import asyncio
+import heapq
+import os
+import random
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from random import Random
+from typing import Any, cast
+from unittest.mock import patch
+from weakref import WeakKeyDictionary
+
+REPLICA: ContextVar[str] = ContextVar("replica", default="")
+"""On whose behalf something runs; empty: the world's own."""
+
+
+class Stuck(RuntimeError):
+    """Every task waits for something that nothing will bring about."""
+
+
+class RealWorld(RuntimeError):
+    """Something reached for a real clock, thread, socket or chance."""
+
+
+class SimLoop(asyncio.BaseEventLoop):
+    """asyncio's tasks and futures on virtual time."""
+
+    def __init__(self, chance: Random) -> None:
+        """Begin at 0, with an order drawn from `chance`."""
+        super().__init__()
+        self._chance = chance
+        self._now = 0.0
+        self._held: dict[str, list[asyncio.Handle]] = {}
+        self._numbers: WeakKeyDictionary[object, int] = WeakKeyDictionary()
+        self._ready: Any
+        self._scheduled: Any
+        self._stopping: bool
+        self.steps = 0
+        """Callbacks run so far: two runs that differ anywhere soon differ in this."""
+
+    def time(self) -> float:
+        """Return the virtual seconds since the loop was made."""
+        return self._now
+
+    def freeze(self, replica: str) -> None:
+        """Run nothing of a replica any more."""
+        self._held.setdefault(replica, [])
+
+    def thaw(self, replica: str) -> None:
+        """Run what became ready meanwhile, and go on."""
+        self._ready.extend(self._held.pop(replica, ()))
+
+    def frozen(self, replica: str) -> bool:
+        """Tell whether a replica stands still."""
+        return replica in self._held
+
+    def call_soon(self, callback: Any, *args: Any, context: Any = None) -> asyncio.Handle:
+        """Number tasks in the order in which they are first heard of."""
+        task = getattr(callback, "__self__", None)
+        if isinstance(task, asyncio.Task) and task not in self._numbers:
+            self._numbers[task] = len(self._numbers) + 1
+        return super().call_soon(callback, *args, context=context)
+
+    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:
+        """Refuse."""
+        raise RealWorld(f"{func!r} was to run in a thread; the simulation has none")
+
+    def _write_to_self(self) -> None:
+        """Nobody has to be woken: there is one thread."""
+
+    def _process_events(self, event_list: Any) -> None:
+        """There are none."""
+
+    def _run_once(self) -> None:
+        """Run what is ready, in an order of chance; where nothing is, let the time pass."""
+        self._ripen()
+        if not self._ready and not self._stopping:
+            if not self._scheduled:
+                raise Stuck(f"at {self._now:.6f} s every task waits for something that nothing will bring about")
+            self._now = max(self._now, self._scheduled[0].when())
+            self._ripen()
+        # Sets of tasks and scopes are walked by address: the order of chance must begin with one that is none.
+        round_ = sorted(self._ready, key=self._number)
+        self._ready.clear()
+        self._chance.shuffle(round_)
+        for handle in round_:
+            if handle._cancelled:
+                continue
+            held = self._held.get(handle._context.get(REPLICA, "")) if self._held else None
+            if held is None:
+                self.steps += 1
+                handle._run()
+            else:
+                held.append(handle)
+
+    def _ripen(self) -> None:
+        """Make due timers ready, and drop cancelled ones."""
+        timers = self._scheduled
+        while timers and (timers[0]._cancelled or timers[0].when() <= self._now):
+            handle = heapq.heappop(timers)
+            handle._scheduled = False
+            if not handle._cancelled:
+                self._ready.append(handle)
+
+    def _number(self, handle: asyncio.Handle) -> int:
+        task: object = getattr(getattr(handle, "_callback", None), "__self__", None)
+        if not isinstance(task, asyncio.Task):  # whatever else is there may not be hashable
+            return 0
+        return self._numbers.get(cast("object", task), 0)
+
+
+def _refusing(name: str) -> Callable[..., Any]:
+    def refuse(*_args: Any, **_kwargs: Any) -> Any:
+        raise RealWorld(f"{name} was called in a simulation; time and chance come from the Clock port")
+
+    return refuse
+
+
+_REAL: tuple[tuple[Any, str], ...] = (
+    *((time, name) for name in ("time", "time_ns", "monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns")),
+    (time, "sleep"),
+    *((random, name) for name in ("random", "randint", "randrange", "choice", "uniform", "shuffle", "getrandbits")),
+    (os, "urandom"),
+    (uuid, "uuid1"),
+    (uuid, "uuid4"),
+    (socket.socket, "__init__"),
+    (threading.Thread, "start"),
+)
+
+
+@contextmanager
+def sealed() -> Generator[None]:
+    """Let every real clock, thread, socket and source of chance fail in the block (`datetime.now` can't be caught)."""
+    patches = [patch.object(place, name, _refusing(name)) for place, name in _REAL]
+    for one in patches:
+        one.start()
+    try:
+        yield
+    finally:
+        for one in reversed(patches):
+            one.stop()

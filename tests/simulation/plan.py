@@ -1,0 +1,142 @@
+"""What a seed comes to: a log, replicas, a store, and which faults exist in this run at all.
+
+Swarm testing: each seed first draws the kinds of faults that exist and how often they strike, so that some runs meet
+one kind alone and often, others many at once. Must not know how a fault is carried out.
+"""
+
+from dataclasses import dataclass
+from random import Random
+
+from tests.support.ledger import MODES, Line, write_log
+
+KINDS = (
+    "crash", "pause", "crash-at-request", "pause-at-request", "delay", "lost-answer", "dropped", "duplicate",
+    "throttle", "conflict", "partial", "error", "retire", "torn", "log-away",
+)  # fmt: skip
+"""Faults of the world: of replicas and of their way to the store."""
+_RATES = (0.01, 0.03, 0.1, 0.25)
+_DEADLY_RATES = (0.005, 0.02)
+_DEADLY = frozenset({"crash-at-request", "pause-at-request"})
+_BATCHES = (3, 5, 12)
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A line of a shard's log, and when it appears there (virtual seconds)."""
+
+    at: float
+    shard: str
+    line: Line
+
+
+@dataclass(frozen=True, slots=True)
+class Disaster:
+    """Something that happens to a replica: `crash`, `pause` or `retire` (a graceful end), for so many seconds."""
+
+    at: float
+    kind: str
+    replica: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One run. `rates`: faults that exist and how likely one strikes each request. Times in virtual seconds."""
+
+    seed: int
+    store: str
+    mode: str
+    replicas: int
+    shards: tuple[str, ...]
+    batch: int
+    arrivals: tuple[Arrival, ...]
+    rates: dict[str, float]
+    disasters: tuple[Disaster, ...]
+    faults_end: float
+    late_by: tuple[float, ...]
+    lasting_names: bool
+    """Whether a replica that starts again has the name it had."""
+    skews: tuple[float, ...]
+    """By how much each replica's wall clock is wrong."""
+
+    def told(self) -> str:
+        """Describe it in a line."""
+        kinds = ", ".join(f"{kind} {rate:g}" for kind, rate in self.rates.items())
+        return (
+            f"seed {self.seed}: {self.store}, dedup {self.mode}, {self.replicas} replicas, {len(self.shards)} shards, "
+            f"{len(self.arrivals)} events, batches of {self.batch}, {len(self.disasters)} disasters; "
+            f"{kinds or 'no faults'}"
+        )
+
+
+def plan_of(seed: int) -> Plan:
+    """Draw the plan of a seed."""
+    chance = Random(f"plan {seed}")
+    mode = chance.choice(MODES)
+    shards = tuple(f"s{n}" for n in range(chance.randint(1, 3)))
+    replicas = chance.randint(1, 3)
+    rates = _rates(chance)
+    faults_end = chance.choice((20.0, 40.0, 80.0))
+    return Plan(
+        seed=seed,
+        store="dynamodb" if seed % 2 else "memory",
+        mode=mode,
+        replicas=replicas,
+        shards=shards,
+        batch=chance.choice(_BATCHES),
+        arrivals=_arrivals(chance, mode, shards, faults_end),
+        rates=rates,
+        disasters=_disasters(chance, rates, replicas, faults_end),
+        faults_end=faults_end,
+        late_by=chance.choice(((0.05, 1.0), (1.0, 15.0, 60.0), (0.2, 590.0, 700.0))),
+        lasting_names=chance.random() < 0.5,
+        skews=tuple(chance.choice((0.0, chance.uniform(-3600.0, 3600.0))) for _ in range(replicas)),
+    )
+
+
+def _rates(chance: Random) -> dict[str, float]:
+    """Draw which kinds exist: none, one, some or most of them."""
+    share = chance.choice((0.0, 0.1, 0.25, 0.5, 0.8))
+    kinds = [kind for kind in KINDS if chance.random() < share] or [chance.choice(KINDS)] * (share > 0)
+    return {kind: chance.choice(_DEADLY_RATES if kind in _DEADLY else _RATES) for kind in kinds}
+
+
+def _arrivals(chance: Random, mode: str, shards: tuple[str, ...], end: float) -> tuple[Arrival, ...]:
+    """Write the log, with ids that come again: at once, later, and (where that can be told) in another shard."""
+    unfit = {chance.randrange(5, 30): "poison"} if chance.random() < 0.5 else {}
+    duplicates = chance.choice((0.0, 0.05, 0.3))
+    logs = write_log(
+        chance.randint(15, 45), seed=chance.getrandbits(32), shards=shards, accounts=chance.choice((2, 8)),
+        duplicates=duplicates, unfit=unfit,
+    )  # fmt: skip
+    if mode == "event":
+        for shard, lines in logs.items():
+            _share(chance, shard, lines, logs, duplicates)
+    arrivals: list[Arrival] = []
+    for shard, lines in logs.items():
+        at = 0.0
+        for line in lines:
+            at += chance.choice((0.0, 0.0, 0.0, chance.expovariate(len(lines) / end)))
+            arrivals.append(Arrival(at, shard, line))
+    return tuple(sorted(arrivals, key=lambda arrival: arrival.at))
+
+
+def _share(chance: Random, shard: str, lines: list[Line], logs: dict[str, list[Line]], rate: float) -> None:
+    """Add events that do nothing but add to sums, and repeat them anywhere: their marker alone tells them apart."""
+    for number in range(chance.randint(0, 10)):
+        line = Line(f"{shard}-c{number}", f"{shard}-shared", 5 * number + 1, number, "shared")
+        lines.insert(chance.randint(0, len(lines)), line)
+        for _ in range(1 + (chance.random() < rate)):
+            other = logs[chance.choice(list(logs))]
+            other.insert(chance.randint(0, len(other)), line)
+
+
+def _disasters(chance: Random, rates: dict[str, float], replicas: int, end: float) -> tuple[Disaster, ...]:
+    lasting = {"crash": (0.0, 1.0, 15.0), "pause": (0.5, 5.0, 14.0, 40.0), "retire": (0.0, 3.0, 20.0)}
+    drawn = [
+        Disaster(chance.uniform(0, end), kind, chance.randrange(replicas), chance.choice(seconds))
+        for kind, seconds in lasting.items()
+        if kind in rates
+        for _ in range(chance.randint(1, 4))
+    ]
+    return tuple(sorted(drawn, key=lambda disaster: disaster.at))
