@@ -40,6 +40,8 @@ _SUSPICIOUS_BATCHES = 20
 _KNOWN_BATCHES = 4
 """Batches' worth of markers read ahead that are kept at most."""
 _CEILING_GROWTH = 1.25
+_PRELOADED_BATCHES = 8
+"""Batches whose rows are looked for before the fold, after one that had to be folded again for want of rows."""
 
 
 @dataclass(slots=True)
@@ -81,7 +83,8 @@ class Folder:
     _ceiling: int | None = None
     _room: Room = field(init=False)
     _row_conflicts: int = 0
-    _preload: bool = False
+    _preload: int = 0
+    """Batches for which rows are still looked for before the fold."""
     _quick: bool = True
 
     def __post_init__(self) -> None:
@@ -104,14 +107,14 @@ class Folder:
             return
         judged = await self._judge(chunk, base)
         loaded: dict[RowKey, StoredRow | None] = {}
-        if self._preload:
-            await self._load(self._main_keys(chunk) - self._written_in_flight(), loaded)
+        await self._look_ahead(chunk, loaded)
         count = len(chunk.records)
         while True:
             result = fold(judged, self._context(chunk, loaded), count)
             match result:
                 case Missing(keys=keys):
-                    self._preload = self._preload or any(key.view == MAIN_VIEW for key in keys)
+                    if any(key.view == MAIN_VIEW for key in keys):
+                        self._preload = _PRELOADED_BATCHES
                     if keys & self._written_in_flight():
                         break
                     await self._load(keys, loaded)
@@ -195,6 +198,15 @@ class Folder:
         ids = {record.id for record in chunk.records if type(record) is Event and record.id not in self._known}
         if ids:
             self._known.update(await self.runtime.store.find_markers(self.scope.of, ids))
+
+    async def _look_ahead(self, chunk: Chunk, loaded: dict[RowKey, StoredRow | None]) -> None:
+        """Fetch what the fold is about to miss, if the batches before missed anything."""
+        if not self._preload:
+            return
+        self._preload -= 1
+        await self._load(self._main_keys(chunk) - self._written_in_flight(), loaded)
+        if loaded:
+            self._preload = _PRELOADED_BATCHES
 
     def _main_keys(self, chunk: Chunk) -> set[RowKey]:
         keys: set[RowKey] = set()

@@ -11,6 +11,8 @@ from daemon.core.planner import Planned
 from daemon.core.rows import WriteKind
 from daemon.ports.observer import BatchCommitted, EventsDeadLettered, Fact, KeysParked, PayloadConflict, RowShared
 
+_PUT = WriteKind.PUT
+
 
 def committed_facts(
     scope: Scope, before: Checkpoint, planned: Planned, answer: Committed, seconds: float
@@ -37,14 +39,11 @@ def committed_facts(
     if folded.newly_parked:
         yield KeysParked(scope, len(folded.newly_parked))
     mine = f"{scope.shard_id.label}@"
-    shared = sum(
-        1
+    replaced = [
+        write.expect
         for write in commit.rows
-        if write.kind is WriteKind.PUT
-        and write.expect is not None
-        and write.expect.version
-        and not write.sequences
-        and not write.expect.source.startswith(mine)
-    )
+        if write.expect is not None and write.expect.version and write.kind is _PUT and not write.sequences
+    ]
+    shared = sum([not expect.source.startswith(mine) for expect in replaced])
     if shared:
         yield RowShared(scope, shared)

@@ -102,16 +102,16 @@ class Batcher:
         while self._waiting:
             part = self._waiting[0]
             chunk, size = part.chunk, len(part.chunk.records) - part.start
-            count, room_bytes = _fit(part, min(size, room), room_bytes, forced=not taken.records)
+            count, given = _fit(part, min(size, room), room_bytes, forced=not taken.records)
             if count < len(chunk.records):
                 taken.records += chunk.records[part.start : part.start + count]
             else:
                 taken.records += chunk.records
             self._count -= count
             room -= count
+            room_bytes -= given
             if count < size:
                 if count:
-                    given = sum([len(record.raw) for record in chunk.records[part.start : part.start + count]])
                     part.start, part.size, self.size = part.start + count, part.size - given, self.size - given
                     taken.through = taken.records[-1].position
                 break
@@ -127,10 +127,17 @@ class Batcher:
 
 
 def _fit(part: _Waiting, count: int, room_bytes: int, *, forced: bool) -> tuple[int, int]:
-    """Return how many of the next `count` records fit into `room_bytes`, and the bytes left."""
-    records = part.chunk.records
-    for index in range(part.start, part.start + count):
-        room_bytes -= len(records[index].raw)
-        if room_bytes < 0 and not (forced and index == part.start):
-            return index - part.start, 0
-    return count, room_bytes
+    """Return how many of the next `count` records fit into `room_bytes`, and their bytes."""
+    records, start = part.chunk.records, part.start
+    if count == len(records) - start and part.size <= room_bytes:
+        return count, part.size
+    sizes = [len(record.raw) for record in records[start : start + count]]
+    total = sum(sizes)
+    if total <= room_bytes:
+        return count, total
+    given = 0
+    for index, size in enumerate(sizes):
+        if given + size > room_bytes and not (forced and index == 0):
+            return index, given
+        given += size
+    return count, given

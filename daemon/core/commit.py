@@ -99,12 +99,15 @@ class Limits:
     """What a store takes in one transaction; None means no limit.
 
     `measure` returns an action's stored size in bytes, and raises EventProblem for one that the store can never hold.
+    `bound` returns a bound of all actions' sizes together at a glance, where they are surely such as the store can
+    hold, or None where each has to be measured.
     """
 
     actions: int | None = None
     transaction_bytes: int | None = None
     item_bytes: int | None = None
     measure: Callable[[Action], int] | None = None
+    bound: Callable[[Commit], int | None] | None = None
 
 
 # Outcomes

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from hashlib import blake2b
+from typing import cast
 
 from daemon.core.batcher import Chunk
 from daemon.core.checkpoint import Checkpoint, counted
@@ -93,11 +94,7 @@ def plan(folded: Folded, chunk: Chunk, context: PlanContext) -> Planned | Oversi
     marks = b""
     segment: SegmentWrite | None = None
     if context.spec.dedup is Dedup.EVENT:
-        markers = tuple(
-            MarkerWrite(record.id, record.digest)
-            for record, verdict in zip(records, folded.verdicts, strict=True)
-            if verdict in _MARKED and type(record) is Event
-        )
+        markers = _markers(folded, records)
     elif context.spec.dedup is Dedup.SHARD and context.segments is not None:
         ids = folded.judged.marks
         whole = folded.count == len(folded.verdicts) == len(folded.judged.records)
@@ -123,6 +120,17 @@ def plan(folded: Folded, chunk: Chunk, context: PlanContext) -> Planned | Oversi
     return oversize or Planned(commit, folded, marks, segment)
 
 
+def _markers(folded: Folded, records: list[Record]) -> tuple[MarkerWrite, ...]:
+    if folded.kinds <= _MARKED and {*map(_type_of, records)} == {Event}:
+        return tuple([MarkerWrite(event.id, event.digest) for event in cast("list[Event]", records)])
+    return tuple(
+        MarkerWrite(record.id, record.digest)
+        for record, verdict in zip(records, folded.verdicts, strict=True)
+        if verdict in _MARKED and type(record) is Event
+    )
+
+
+_type_of: Callable[[object], type] = type
 _MARKED = frozenset({None, Verdict.FAILED, Verdict.PARKED})
 
 
@@ -132,7 +140,6 @@ def _rows(
     if not records:
         return (), ()
     label = context.scope.shard_id.label
-    last = _last_applied(folded, records)
     spec = context.spec
     expires = None if spec.expires is None else int((context.now + spec.expires).timestamp())
     tombstone = int((context.now + spec.marker_retention).timestamp())
@@ -140,18 +147,27 @@ def _rows(
     checks: list[RowCheck] = []
     for view in folded.views:
         touch = view.settle()
-        source = provenance(label, view.last or last)
-        if touch is Touch.WRITTEN:
+        source = provenance(label, view.last or _last_applied(folded, records))
+        if touch is _WRITTEN:
+            base, image, sequences = view.base, view.image, view.sequences
+            if image is not None and sequences is None and isinstance(base, StoredRow) and not base.sequences:
+                expect = Expectation(base.version, base.source)  # most rows
+                writes.append(RowWrite(view.row_key, _PUT, image, expect, source, None, expires))
+                continue
             written = _written(view, source, expires, tombstone)
             if written is not None:
                 writes.append(written)
             else:
                 checks.append(RowCheck(view.row_key, ABSENT))
-        elif touch is Touch.ADDED:
-            writes.append(RowWrite(view.row_key, WriteKind.ADD, view.amounts, None, source, None, expires))
-        elif touch is Touch.READ and not _only_mine(view, label):
+        elif touch is _ADDED:
+            writes.append(RowWrite(view.row_key, _ADD, view.amounts, None, source, None, expires))
+        elif touch is _READ and not _only_mine(view, label):
             checks.append(RowCheck(view.row_key, expectation(view)))
     return tuple(writes), tuple(checks)
+
+
+_READ, _ADDED, _WRITTEN = Touch.READ, Touch.ADDED, Touch.WRITTEN
+_PUT, _ADD = WriteKind.PUT, WriteKind.ADD
 
 
 def _written(view: View, source: str, expires: int | None, tombstone: int) -> RowWrite | None:
@@ -180,7 +196,13 @@ def provenance(shard_label: str, record: Record) -> str:
     """Return `_src`: the shard, position and event id that a row was last touched by."""
     event_id = record.id if type(record) is Event else ""
     position = record.position
-    return f"{shard_label}@{position[0] if len(position) == 1 else position_text(position)}#{event_id}"
+    match len(position):
+        case 1:
+            return f"{shard_label}@{position[0]}#{event_id}"
+        case 2:
+            return f"{shard_label}@{position[0]}.{position[1]}#{event_id}"
+        case _:
+            return f"{shard_label}@{position_text(position)}#{event_id}"
 
 
 def shard_of(source: str) -> str:
@@ -262,18 +284,20 @@ def _checkpoint_after(commit: Commit, folded: Folded, chunk: Chunk, context: Pla
     watermark = before.watermark
     if folded.watermark is not None and (watermark is None or folded.watermark > watermark):
         watermark = folded.watermark
-    after = before.next(context.commit_id)
+    sequence = before.commit_seq + 1
     last = chunk.records[folded.count - 1] if folded.count else None
     return replace(
-        after,
+        before,
+        commit_seq=sequence,
+        commit_id=context.commit_id,
         position=max(position, before.position),
         incarnation=context.identify(last, position) or before.incarnation,
         dead_run=context.dead_run,
         watermark=watermark,
         caught_up=before.caught_up or (whole and chunk.at_end),
         segment=before.segment if commit.segment is None else commit.segment.number,
-        segment_seq=before.segment_seq if commit.segment is None else after.commit_seq,
-        parked_seq=after.commit_seq if commit.parked else before.parked_seq,
+        segment_seq=before.segment_seq if commit.segment is None else sequence,
+        parked_seq=sequence if commit.parked else before.parked_seq,
         counters=counted(before.counters, _counts(commit, folded)),
     )
 
@@ -327,7 +351,7 @@ def _beyond_limits(commit: Commit, count: int, limits: Limits) -> Oversize | Non
         if actions > limits.actions:
             oversize = _oversize(count, actions, limits.actions, "actions in one transaction")
             return replace(oversize, actions=actions, fixed=fixed)
-    if limits.measure is None:
+    if limits.measure is None or _fits_at_a_glance(commit, limits):
         return None
     total = 0
     for action in actions_of(commit):
@@ -341,6 +365,13 @@ def _beyond_limits(commit: Commit, count: int, limits: Limits) -> Oversize | Non
     if limits.transaction_bytes is not None and total > limits.transaction_bytes:
         return _oversize(count, total, limits.transaction_bytes, "bytes in one transaction")
     return None
+
+
+def _fits_at_a_glance(commit: Commit, limits: Limits) -> bool:
+    total = None if limits.bound is None else limits.bound(commit)
+    return total is not None and all(
+        total <= most for most in (limits.item_bytes, limits.transaction_bytes) if most is not None
+    )
 
 
 def _oversize(count: int, value: int, limit: int, what: str) -> Oversize:

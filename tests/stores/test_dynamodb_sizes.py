@@ -9,14 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daemon.core.checkpoint import Checkpoint
-from daemon.core.commit import DeadLetter, MarkerWrite, ParkedEvent
+from daemon.core.commit import Commit, DeadLetter, MarkerWrite, ParkedEvent
 from daemon.core.errors import EventProblem
 from daemon.core.identity import RowKey, Scope
 from daemon.core.rows import ABSENT, Effect, Expectation, RowCheck, RowWrite, WriteKind
 from daemon.core.window import SegmentWrite
 from daemon.stores.dynamodb import items
 from daemon.stores.dynamodb.requests import row_item
-from daemon.stores.dynamodb.sizes import LIMITS, MAX_ITEM_BYTES, MAX_NESTING, measure
+from daemon.stores.dynamodb.sizes import LIMITS, MAX_ITEM_BYTES, MAX_NESTING, bound, measure
 from daemon.testing.dynamodb.values import measured_item
 
 AT = datetime(2026, 1, 2, tzinfo=UTC)
@@ -161,6 +161,42 @@ def test_what_can_never_be_held(action: Any, words: str) -> None:
     """What is beyond any item is the event's fault, with the limit in the reason."""
     with pytest.raises(EventProblem, match=words):
         measure(action)
+
+
+def commit_of(*rows: RowWrite, **more: Any) -> Commit:
+    """A commit of these rows."""
+    return Commit(SCOPE, Checkpoint().fence, Checkpoint(), rows, **more)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.dictionaries(NAMES, VALUES, max_size=8), TEXT), max_size=6), st.lists(TEXT, max_size=5))
+def test_a_commit_bounded_at_a_glance_is_never_bounded_too_low(
+    rows: list[tuple[dict[str, Any], str]], ids: list[str]
+) -> None:
+    """A glance at a whole commit says no less than what its items take together, and knows what it cannot tell."""
+    writes = [put(attributes, RowKey("main", key), expires_at=2**31) for attributes, key in rows]
+    markers = tuple(MarkerWrite(event_id, bytes(16)) for event_id in ids)
+    segment = SegmentWrite(0, bytes(60), 0)
+    told = bound(commit_of(*writes, markers=markers, segment=segment))
+    if told is None:
+        return
+    held = [row_item(write, 10**9) for write in writes]
+    held += [items.item_of({"pk": f"orders-g1/{one}", "digest": bytes(16), "expires": 2**32}) for one in ids]
+    held += [items.checkpoint_item(PK, Checkpoint()), items.segment_item(PK, 0, bytes(60), 1, 0)]
+    assert told >= sum(measured_item(item)[1] for item in held)
+
+
+def test_a_usual_commit_is_bounded_at_a_glance() -> None:
+    """Flat rows, markers and a segment need no measuring one by one."""
+    rows = [put({"text": "x", "number": 1, "sum": Decimal("1.5"), "none": None}, RowKey("main", f"k{n}"))
+            for n in range(49)]  # fmt: skip
+    assert bound(commit_of(*rows, markers=(MarkerWrite("e", bytes(16)),), segment=SegmentWrite(0, b"", 0))) is not None
+
+
+@pytest.mark.parametrize("write", [action for action, _ in NEVER if isinstance(action, RowWrite)])
+def test_a_glance_lets_nothing_pass_that_no_item_can_hold(write: RowWrite) -> None:
+    """Whatever would be refused when it is measured is left to that."""
+    assert bound(commit_of(write, put({"n": 1}))) is None
 
 
 def test_deepest_value_is_held() -> None:

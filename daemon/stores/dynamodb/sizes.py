@@ -14,7 +14,7 @@ from typing import Any, cast
 import orjson
 
 from daemon.core.checkpoint import Checkpoint
-from daemon.core.commit import Action, DeadLetter, Limits, MarkerWrite, ParkedEvent
+from daemon.core.commit import Action, Commit, DeadLetter, Limits, MarkerWrite, ParkedEvent
 from daemon.core.errors import EventProblem
 from daemon.core.identity import RowKey
 from daemon.core.rows import Effect, RowCheck, RowWrite, WriteKind
@@ -32,6 +32,8 @@ MAX_NESTING = 31
 MAX_NAME_BYTES = 65_535
 MAX_EXPRESSION_BYTES = 4096
 MAX_OPERATORS = 300
+MAX_ADDED = MAX_OPERATORS - 10
+"""Amounts that one addition adds."""
 
 _MAGNITUDE = (-130, 125)
 _CONTAINER_BYTES = 3
@@ -44,6 +46,7 @@ _SMALL = 8 * 1024
 """A bound below this is good enough: a hundred of them stay far below what a transaction holds."""
 
 _dumps = orjson.dumps
+_ADD = WriteKind.ADD
 
 
 def measure(action: Action) -> int:
@@ -62,8 +65,46 @@ def measure(action: Action) -> int:
         raise EventProblem("bad-value", f"text cannot be written as UTF-8 ({error}); drop lone surrogates") from error
 
 
+def bound(commit: Commit) -> int | None:
+    """Return a bound of the bytes of all items together, where `measure` would certainly raise for none of them.
+
+    None where it might, or where the commit holds what is seldom. One dump of all rows instead of one for each.
+    """
+    if commit.effects or commit.dead_letters or commit.parked or commit.checks:
+        return None
+    rows = commit.rows
+    texts: list[str] = []
+    for row in rows:
+        texts += row.key
+        texts.append(row.source)
+        if row.sequences:
+            return None
+    if "" in texts or len(max(texts, key=len, default="")) > MAX_SORT_KEY_BYTES // 4:
+        return None
+    held = [row.attributes or {} for row in rows]
+    try:
+        dump = _dumps(held, _seldom)
+    except (TypeError, EventProblem):  # `measure` says which
+        return None
+    nested = dump.count(b"[") + dump.count(b"{") - 1 - len(rows)
+    if (
+        nested >= MAX_NESTING
+        or len(dump) > MAX_NAME_BYTES
+        or any(row.kind is _ADD and len(row.attributes or ()) > MAX_ADDED for row in rows)
+    ):
+        return None
+    total = 2 * len(dump) + 4 * len("".join(texts)) + 5 * _ODD_BYTES * len(rows) + _checkpoint(commit.checkpoint)
+    if commit.markers:
+        total += _MARKER_BYTES * len(commit.markers) + 4 * len("".join([marker.event_id for marker in commit.markers]))
+    return total if commit.segment is None else total + _segment(commit.segment)
+
+
 LIMITS = Limits(
-    actions=MAX_ACTIONS, transaction_bytes=MAX_TRANSACTION_BYTES, item_bytes=MAX_ITEM_BYTES, measure=measure
+    actions=MAX_ACTIONS,
+    transaction_bytes=MAX_TRANSACTION_BYTES,
+    item_bytes=MAX_ITEM_BYTES,
+    measure=measure,
+    bound=bound,
 )
 """What one `TransactWriteItems` may hold."""
 
@@ -115,10 +156,9 @@ def _exact_row(write: RowWrite) -> int:
 def _check_expression(amounts: Mapping[str, Any]) -> None:
     """Refuse an addition whose expression DynamoDB would not take."""
     count = len(amounts)
-    longest = MAX_OPERATORS - 10
-    if count > longest:
+    if count > MAX_ADDED:
         detail = (
-            f"{count} amounts added to one row exceed the {longest} that one update expression takes "
+            f"{count} amounts added to one row exceed the {MAX_ADDED} that one update expression takes "
             f"({MAX_OPERATORS} operators, {MAX_EXPRESSION_BYTES} bytes); spread them over rows, or put() the row"
         )
         raise EventProblem("too-large", detail)
