@@ -14,7 +14,7 @@ INSTALL := $(PIP) $(LOCKED)
 MINISTACK := .venv-ministack
 say = @printf '==> %s\n'
 
-.PHONY: help run test check fmt bench faults services fetched lock clean
+.PHONY: help run test check fmt bench faults sim services fetched lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -45,6 +45,12 @@ bench: $(VENV)/ready-dev ## the figures, as a table and in build/bench.json
 
 faults: fetched $(VENV)/ready-dev ## every fault often, 200 kills of a real daemon among them; build/faults.json too
 	@$(BIN)/python -m tests.faults
+
+SEEDS := 100
+FIRST_SEED := 1
+
+sim: $(VENV)/ready-dev ## whole replicas in a seeded world, SEEDS=100 of them from FIRST_SEED=1; build/sim.json too
+	@$(BIN)/python -m tests.simulation --seeds $(SEEDS) --first-seed $(FIRST_SEED)
 
 services: fetched ## the real servers that tests start, on free ports until Ctrl-C
 	@$(BIN)/python -m daemon.demo.services
