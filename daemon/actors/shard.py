@@ -79,6 +79,11 @@ class ShardActor:
         """Leave the parked or paused state."""
         self._controls.ask(resume=True)
 
+    @property
+    def asked_to_resume(self) -> bool:
+        """Tell whether it was asked to and has not obeyed yet."""
+        return self._controls.resume
+
     def ask_to_pause(self, reason: str) -> None:
         """Stop after the commit in flight, durably."""
         self._controls.ask(pause=reason)

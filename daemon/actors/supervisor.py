@@ -125,7 +125,8 @@ class Supervisor:
             return
         actor = ShardActor(self._runtime, scope, self._runtime.specs[scope.of], self._memory, claim)
         self.actors[scope] = actor
-        if not self._resume.isdisjoint({scope.label, "all"}):
+        # Once obeyed the wish is spent: a shard that parked since, and was given away and back, needs a person again.
+        if running.asked_to_resume if running is not None else not self._resume.isdisjoint({scope.label, "all"}):
             actor.ask_to_resume()
         shards.start_soon(self._live, actor)
 

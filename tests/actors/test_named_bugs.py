@@ -1,18 +1,22 @@
 """Each mended mistake of the actors, by name."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import replace
 
 import anyio
 import pytest
 
+from daemon.actors.supervisor import Supervisor
 from daemon.core.checkpoint import Checkpoint, CheckpointState
 from daemon.core.circuit import CircuitPolicy
 from daemon.core.commit import Busy
 from daemon.core.errors import SourceUnavailable, StoreUnavailable
 from daemon.core.identity import Generation, RowKey, Scope
 from daemon.core.lifecycle import ShardState
+from daemon.core.projection import OnError
 from daemon.core.rows import StoredRow
+from daemon.ports.coordinator import Assignment, Grant, Revoke
+from daemon.ports.observer import ShardChanged
 from daemon.testing.memory_source import MemorySource
 from daemon.testing.memory_store import MemoryStore
 from tests.actors.test_commit_outcomes import log, totals
@@ -188,3 +192,55 @@ async def test_a_bug_met_while_a_troubled_shard_is_released_stays_inside_it() ->
         await running.until(lambda: ShardState.RETRYING in {running.state("s0"), running.state("s1")})
         store.broken = True
     assert {running.state("s0"), running.state("s1")} == {ShardState.DONE}
+
+
+class Scripted:
+    """A coordinator that says what the test tells it."""
+
+    def __init__(self) -> None:
+        """Say nothing yet."""
+        self.tell, self._told = anyio.create_memory_object_stream[Assignment](10)
+
+    async def assignments(self) -> AsyncIterator[Assignment]:
+        """Iterate what was told."""
+        async with self._told:
+            async for assignment in self._told:
+                yield assignment
+
+    async def released(self, scope: Scope) -> None:
+        """Do nothing."""
+
+    async def finished(self, scope: Scope) -> None:
+        """Do nothing."""
+
+    async def elsewhere(self) -> Collection[Scope]:
+        """Nothing is."""
+        return ()
+
+    async def aclose(self) -> None:
+        """End the assignments."""
+        self.tell.close()
+
+
+async def test_a_wish_to_resume_is_obeyed_once_however_often_a_shard_is_granted() -> None:
+    """Parked again after it was resumed, given away and back, a shard stays parked: it needs a person again."""
+    store, source = MemoryStore(), log(20)
+    source.append("s0", event(21, key="k0", poison=True))
+    spec, coordinator = counting(on_error=OnError.PARK_SHARD), Scripted()
+    async with engine(spec, store, source) as running:
+        await running.until(lambda: running.state() is ShardState.PARKED)
+        scope = running.scope()
+    supervisor = Supervisor(running.runtime, coordinator, resume=["all"])
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(supervisor.run)
+        actor = None
+        for _ in range(2):
+            coordinator.tell.send_nowait(Grant(scope))
+            await running.until(lambda before=actor: supervisor.actors.get(scope) is not before)
+            actor = supervisor.actors[scope]
+            await running.until(lambda actor=actor: actor.state is ShardState.PARKED)
+            coordinator.tell.send_nowait(Revoke(scope, 5.0))
+            await actor.finished.wait()
+        await supervisor.drain(5.0)
+    ran = [fact.after for fact in running.observer.of(ShardChanged)].count(ShardState.RUNNING)
+    assert ran == 2, "as it parked, and as it was resumed"
