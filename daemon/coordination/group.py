@@ -158,7 +158,9 @@ class GroupCoordinator:
         for generation, name in self._members:
             nodes = [ShardNode(info.shard, info.parents) for info in await self._sources[name].shards()]
             scopes += [Scope(*generation, name, shard) for shard in ready(nodes, self._done_of((generation, name)))]
-        return [scope for scope in scopes if scope not in self._granted]
+        # What nobody has fetched yet is not run here yet: taken for granted, it would be nowhere.
+        told = {assignment.scope for assignment in self._told if isinstance(assignment, Grant)}
+        return [scope for scope in scopes if scope not in self._granted or scope in told]
 
     @property
     def waiting(self) -> int:

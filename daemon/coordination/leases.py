@@ -13,7 +13,7 @@ import anyio
 
 from daemon.core.errors import SourceUnavailable, StoreProblem
 from daemon.core.identity import Scope
-from daemon.core.leases import Lease, LeaseBook, Look, generation_of
+from daemon.core.leases import Decision, Lease, LeaseBook, Look, generation_of
 from daemon.core.lineage import ShardNode
 from daemon.ports.clock import Clock
 from daemon.ports.coordinator import Assignment, Grant, Revoke
@@ -59,8 +59,14 @@ class LeaseCoordinator:
     async def assignments(self) -> AsyncIterator[Assignment]:
         """Iterate grants and revocations until closed."""
         while not self._closed:
-            for assignment in await self._decide():
-                yield assignment
+            decision = await self._decide()
+            # Without a pause between deciding and telling: what is decided counts as run here.
+            for scope in decision.give_back:
+                yield Revoke(scope, self._hand_over)
+            for won in decision.take:
+                yield Grant(won.scope, won.renewed, won.claim)
+            for replica in decision.gone:
+                await self._forget(replica)
             await self._pause(self._poll * (0.75 + 0.5 * self._clock.draw()))
 
     async def released(self, scope: Scope) -> None:
@@ -94,20 +100,14 @@ class LeaseCoordinator:
             except StoreProblem:
                 return  # it expires
 
-    async def _decide(self) -> list[Assignment]:
+    async def _decide(self) -> Decision:
         try:
             await self._list_shards()
             await self._announce()
             look = await self._see()
         except StoreProblem:
-            return []
-        if self._closed:
-            return []
-        decision = self._book.decide(look)
-        for replica in decision.gone:
-            await self._forget(replica)
-        given = [Revoke(scope, self._hand_over) for scope in decision.give_back]
-        return [*given, *(Grant(won.scope, won.renewed, won.claim) for won in decision.take)]
+            return Decision()
+        return Decision() if self._closed else self._book.decide(look)
 
     async def _list_shards(self, skip: tuple[type[Exception], ...] = (SourceUnavailable,)) -> None:
         """Ask the sources for their shards from time to time; one that does not answer has those of the last time."""

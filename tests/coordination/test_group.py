@@ -130,6 +130,20 @@ async def test_the_group_is_left_after_the_last_release(rig: Rig):
     assert rig.member.left
 
 
+async def test_what_is_granted_and_not_fetched_yet_is_not_run_here(rig: Rig):
+    """Between a grant and its being fetched a shard is elsewhere: whoever waits for all shards must not miss it."""
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(rig.member.rebalance, ["c"])
+        for shard in ("a", "b"):
+            await next_of(rig.assignments)
+            await rig.coordinator.released(scope(shard))
+        while not rig.coordinator.waiting:  # noqa: ASYNC110 - a state, not an event of ours
+            await anyio.sleep(0.001)
+        assert scope("c") in await rig.coordinator.elsewhere()
+        assert await next_of(rig.assignments) == Grant(scope("c"))
+        assert scope("c") not in await rig.coordinator.elsewhere()
+
+
 async def test_a_membership_that_breaks_ends_the_assignments():
     """An error that a membership cannot mend itself reaches whoever iterates the assignments."""
 

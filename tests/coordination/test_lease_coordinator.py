@@ -31,7 +31,13 @@ POLICY = LeasePolicy(lease=10.0, settle=3.0)
 class TroubledStore(MemoryStore):
     """A store that can be made not to answer reads."""
 
-    away = False
+    away = hangs = False
+
+    async def forget(self, replica: str) -> None:
+        """Forget a replica, or never answer."""
+        if self.hangs:
+            await anyio.sleep_forever()
+        await super().forget(replica)
 
     async def presences(self) -> dict[str, Presence]:
         """Read presences, unless it is away."""
@@ -141,6 +147,22 @@ async def test_a_replica_is_present_before_it_takes_and_gone_when_it_left() -> N
         await peer.leave()
         assert made.store.data.presences == {}
         assert made.owners() == {"s0": "", "s1": ""}
+
+
+async def test_what_is_decided_is_told_before_a_dead_replica_is_forgotten() -> None:
+    """Shards that a look gives count as run here, so nothing may come between the look and the word of it."""
+    async with scene(0) as (made, tasks):
+        await made.store.announce(Presence("dead", 1))
+        made.store.hangs = True
+        peer = enter(made, tasks, "a")
+        await made.go_on(90)
+        for second in range(30):
+            made.source.add_shard(f"s{second}")
+            peer.coordinator._listed_at = None  # pyright: ignore[reportPrivateUsage] - look at once
+            await made.go_on(1)
+        assert peer.held.keys() == set(peer.coordinator._book.claimed)  # pyright: ignore[reportPrivateUsage]
+        assert 0 < len(peer.held) < 30, "it hangs in forgetting"
+        made.store.hangs = False
 
 
 async def test_a_share_is_handed_over_and_taken_back_when_the_newcomer_leaves() -> None:
