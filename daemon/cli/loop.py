@@ -1,4 +1,4 @@
-"""The event loop that commands run on: uvloop where it is installed, since sockets cost it half as much."""
+"""The event loop that commands run on: uvloop where it is installed, else asyncio's own."""
 
 from collections.abc import Awaitable, Callable
 from importlib.util import find_spec

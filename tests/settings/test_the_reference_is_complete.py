@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from daemon.settings import Settings, load_settings
+from daemon.settings import DynamoDbStoreSettings, Settings, load_settings
 from daemon.settings.base import Section, kind_of
 from daemon.settings.reference import EXAMPLE_NAMES, render
 from daemon.settings.shape import Group, Leaf, Named, shape_of, unit_of
@@ -191,3 +191,15 @@ def test_the_production_file_is_strict():
     assert settings.daemon.production
     assert settings.daemon.require_version_bump
     assert settings.logging.format == "json"
+
+
+def test_the_production_file_s_other_store_is_guarded(tmp_path: Path):
+    """The DynamoDB store that config/production.toml offers instead loads, and is guarded against loss."""
+    text = (CONFIG / "production.toml").read_text(encoding="utf-8")
+    offered = text.partition("\n# [store]")[2].partition("\n\n")[0]
+    file = tmp_path / "other.toml"
+    file.write_text("[store]" + offered.replace("\n# ", "\n"), encoding="utf-8")
+    store = load_settings(file, {}).settings.store
+    assert isinstance(store, DynamoDbStoreSettings)
+    assert (store.create_tables, store.point_in_time_recovery, store.deletion_protection) == (False, True, True)
+    assert not store.allow_test_endpoint
