@@ -5,19 +5,21 @@ Owns the groups' wiring. Must not know what a group decides.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from daemon.core.errors import SettingsProblem
 from daemon.core.identity import Generation
 from daemon.ports.observer import BatchCommitted, Fact, Observer
 from daemon.ports.source import Source
 from daemon.settings import KafkaSourceSettings, Settings
-from daemon.sources.kafka.membership import GroupMember
-from daemon.sources.kafka.source import KafkaSource
+
+if TYPE_CHECKING:
+    from daemon.sources.kafka.membership import GroupMember  # the client takes a while to import
 
 
 def group_members(
     settings: Settings, follows: Mapping[Generation, Sequence[str]], sources: Mapping[str, Source]
-) -> dict[tuple[Generation, str], GroupMember]:
+) -> "dict[tuple[Generation, str], GroupMember]":
     """Build the memberships that the settings ask for; none where something else says who runs what."""
     if settings.coordination.kind != "group":
         return {}
@@ -28,7 +30,9 @@ def group_members(
     }
 
 
-def _member(settings: object, source: Source, generation: Generation) -> GroupMember:
+def _member(settings: object, source: Source, generation: Generation) -> "GroupMember":
+    from daemon.sources.kafka.source import KafkaSource  # noqa: PLC0415 - slow, and for groups alone
+
     if not isinstance(settings, KafkaSourceSettings) or not isinstance(source, KafkaSource):
         raise SettingsProblem(
             f"coordination.kind: a consumer group is for Kafka, and source {source.name!r} is of another kind; "
@@ -49,7 +53,7 @@ class ShowsProgress:
     """An observer that has groups show how far each shard was committed, and passes every fact on."""
 
     observer: Observer
-    members: Mapping[tuple[Generation, str], GroupMember]
+    members: "Mapping[tuple[Generation, str], GroupMember]"
 
     def see(self, fact: Fact) -> None:
         """Note a commit's position; pass the fact on."""
