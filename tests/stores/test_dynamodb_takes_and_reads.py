@@ -11,9 +11,11 @@ import pytest
 from daemon.core.checkpoint import Checkpoint
 from daemon.core.commit import Commit, Committed, Fenced, MarkerWrite, ParkedEvent
 from daemon.core.errors import SettingsProblem, StoreRefused, StoreUnavailable
+from daemon.core.events import Event
 from daemon.core.identity import Generation, RowKey, Scope
-from daemon.core.projection import Index
+from daemon.core.projection import Handler, Index
 from daemon.core.rows import ABSENT, RowWrite, WriteKind
+from daemon.core.view import View
 from daemon.core.window import ENTRY_BYTES, SegmentWrite
 from daemon.stores.dynamodb import DynamoDbStore, Tuning
 from daemon.stores.dynamodb.tables import Tables
@@ -30,7 +32,9 @@ from daemon.testing.dynamodb import (
     StrictDynamoDb,
     Throttle,
 )
+from daemon.testing.memory_source import MemorySource
 from tests.support.dynamodb import inside, store_on
+from tests.support.engine import counting, engine, event
 
 pytestmark = pytest.mark.anyio
 
@@ -444,3 +448,26 @@ async def test_contended_rows_are_read_all_the_same(place: Place) -> None:
     asked = place.count("TransactGetItems")
     assert await place.store.load_rows(GENERATION, [key]) == {key: None}
     assert asked == []
+
+
+def beside(view: View, event: Event) -> None:
+    """Write a row of a view that the event names."""
+    view.at(event.data["view"], "x").put(n=1)
+
+
+@pytest.mark.parametrize("view", ["v" * 1_025, "\N{SNOWMAN}" * 342, "half \ud800"])
+async def test_an_event_whose_row_no_table_can_hold_is_dead_lettered_and_parks_nothing(view: str):
+    """A row that cannot be is absent when it is read, so that the planner finds the event at fault."""
+    place, source = Place(), MemorySource("memory")
+    await place.store.open()
+    source.add_shard("s0")
+    bad = event(2, view="b")
+    bad.data["view"] = view
+    source.append("s0", event(1, view="a"), bad, event(3, view="c"))
+    spec = counting(handlers={"Added": (Handler("beside", beside),)})
+    async with engine(spec, place.store, source) as running:
+        await running.until(lambda: bool(running.supervisor.actors))
+        await running.caught_up()
+        assert running.supervisor.parked() == []
+        counters = (await running.checkpoint()).counters
+    assert (counters["applied"], counters["dead_lettered"]) == (2, 1)

@@ -27,7 +27,6 @@ from daemon.core.view import View
 from daemon.ports.source import Source
 from daemon.ports.store import Store
 from daemon.testing.memory_source import MemorySource
-from daemon.testing.memory_store import MemoryStore
 from daemon.testing.observer import RecordingObserver
 
 START_OF_TIME = datetime(2026, 1, 1, tzinfo=UTC)
@@ -172,7 +171,7 @@ FAST = EnginePolicy(
 @asynccontextmanager
 async def engine(
     spec: ProjectionSpec,
-    store: MemoryStore,
+    store: Store,
     *sources: MemorySource,
     policy: EnginePolicy = FAST,
     grace: float = 5.0,

@@ -8,6 +8,7 @@ from daemon.core.identity import RowKey
 from daemon.core.rows import Expectation, RowWrite, StoredRow, WriteKind
 from daemon.core.values import add_exact
 from daemon.stores.dynamodb.requests import GONE, SEQUENCES, SOURCE, VERSION
+from daemon.stores.dynamodb.sizes import check_key
 from daemon.stores.dynamodb.values import plain
 
 _KEYS = frozenset({"key", "view"})
@@ -16,6 +17,15 @@ _KEYS = frozenset({"key", "view"})
 def row_key_of(item: Mapping[str, Mapping[str, Any]]) -> RowKey:
     """Return the key of a row's item."""
     return RowKey(item["view"]["S"], item["key"]["S"])
+
+
+def can_stand(key: RowKey) -> bool:
+    """Tell whether a row can have this key at all; the planner says of one that cannot what to do about it."""
+    try:
+        check_key(key)
+    except (EventProblem, UnicodeError):
+        return False
+    return True
 
 
 def stored_row(item: Mapping[str, Mapping[str, Any]]) -> StoredRow:

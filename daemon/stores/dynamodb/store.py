@@ -61,7 +61,7 @@ from daemon.stores.dynamodb.items import (
 )
 from daemon.stores.dynamodb.requests import Requests
 from daemon.stores.dynamodb.rights import MissingRight, missing_rights
-from daemon.stores.dynamodb.rows import row_key_of, stored_row
+from daemon.stores.dynamodb.rows import can_stand, row_key_of, stored_row
 from daemon.stores.dynamodb.sizes import LIMITS
 from daemon.stores.dynamodb.tables import Care, Table, Tables
 from daemon.stores.dynamodb.taking import Taking, checkpoint_key
@@ -365,7 +365,8 @@ class DynamoDbStore:
     async def load_rows(self, generation: Generation, keys: Collection[RowKey]) -> Mapping[RowKey, StoredRow | None]:
         """Read rows; every key is in the answer."""
         rows: dict[RowKey, StoredRow | None] = dict.fromkeys(keys)
-        wanted = [{"key": {"S": key}, "view": {"S": view}} for view, key in rows]
+        # Asked for what no item can have, DynamoDB refuses the whole request, and with it the shard.
+        wanted = [{"key": {"S": key.key}, "view": {"S": key.view}} for key in rows if can_stand(key)]
         reads, table = self._open.reads.of(generation), self.tables.rows(generation)
         settling = self._clock.monotonic() < self._settling.get(generation, 0.0)
         # A row that only its own shard writes is read under no condition, so what the last owner wrote must not hide.
