@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from daemon.testing.memory_source import MemoryReader
-from tests.faults import lost_and_late, trouble
+from tests.faults import connections, lost_and_late, trouble
 from tests.faults.kinds import KINDS, Kind
 from tests.faults.processes import TROUBLES, Trouble
 from tests.support.ledger import MODES
@@ -26,7 +26,7 @@ from tests.support.trial import Wrong
 from tests.support.virtual_loop import VirtualLoop
 
 ROOT = Path(__file__).parents[2]
-LISTED = (lost_and_late, trouble)
+LISTED = (lost_and_late, trouble, connections)
 """Importing them lists their kinds of faults."""
 
 
@@ -50,12 +50,12 @@ class Result:
 
 
 def in_process(kind: Kind, seeds: int) -> Result:
-    """Run one kind in every dedup mode with so many seeds, each on an event loop of its own with virtual time."""
-    result = Result(kind.fault, kind.number, f"strict server, virtual time: {kind.how}")
+    """Run one kind in every dedup mode with so many seeds, each on an event loop of its own."""
+    result = Result(kind.fault, kind.number, f"strict server, {'virtual' if kind.virtual else 'real'} time: {kind.how}")
     for mode in MODES:
         for seed in range(1, seeds + 1):
             try:
-                with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+                with asyncio.Runner(loop_factory=VirtualLoop if kind.virtual else None) as runner:
                     result.times += runner.run(kind.run(mode, seed))
             except Wrong as wrong:
                 result.lost += wrong.tally.lost

@@ -24,16 +24,18 @@ class Kind:
     fault: str
     how: str
     run: Scenario
+    virtual: bool = True
+    """Whether its time is virtual."""
 
 
 KINDS: list[Kind] = []
 
 
-def scenario(number: int | None, fault: str) -> Callable[[Scenario], Scenario]:
+def scenario(number: int | None, fault: str, *, virtual: bool = True) -> Callable[[Scenario], Scenario]:
     """List a scenario; its docstring says how the fault is injected."""
 
     def listed(run: Scenario) -> Scenario:
-        KINDS.append(Kind(number, fault, " ".join((run.__doc__ or "").split()).removesuffix("."), run))
+        KINDS.append(Kind(number, fault, " ".join((run.__doc__ or "").split()).removesuffix("."), run, virtual))
         return run
 
     return listed

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from hashlib import blake2b
 from random import Random
@@ -242,6 +242,8 @@ class Trial:
         """For how long after its start a process reads torn."""
         self.last_commit = 0.0
         """When the newest commit was sent."""
+        self.connect: Callable[[str], AwsJson] = self.server.client
+        """Makes a client by the name of its connection."""
         for shard, lines in logs.items():
             self.append(shard, *lines)
 
@@ -254,15 +256,15 @@ class Trial:
 
     # The log
 
-    def append(self, shard: str, *lines: Line) -> None:
-        """Let a shard's log grow."""
+    def append(self, shard: str, *lines: Line, moment: datetime | None = None) -> None:
+        """Let a shard's log grow. `moment`: of these events; by default each comes a second after the one before."""
         if shard not in self.lines:
             self.source.add_shard(shard)
             self.lines[shard] = []
         held = self.lines[shard]
         for line in lines:
             held.append(line)
-            self.source.append(shard, record_of(line, len(held)))
+            self.source.append(shard, record_of(line, len(held), moment))
 
     @property
     def expected(self) -> Expected:
@@ -304,7 +306,7 @@ class Trial:
         life = life or Life("tests")
 
         async def connect() -> Connections:
-            clients = (Mortal(self.server.client(name), self, life, name) for name in ("commits", "reads", "leases"))
+            clients = (Mortal(self.connect(name), self, life, name) for name in ("commits", "reads", "leases"))
             return LocalPools(*clients)
 
         return DynamoDbStore(connect, self.clock, prefix=PREFIX, tuning=self.tuning, **settings)
@@ -451,10 +453,10 @@ class Trial:
         ]
 
 
-def record_of(line: Line, position: int) -> Event:
+def record_of(line: Line, position: int, moment: datetime | None = None) -> Event:
     """Return a line as the event that a source would make of it."""
     raw = orjson.dumps(line.payload, option=orjson.OPT_SORT_KEYS)
-    moment = START_OF_TIME + timedelta(seconds=position)
+    moment = moment or START_OF_TIME + timedelta(seconds=position)
     digest = blake2b(raw, digest_size=16).digest()
     return Event(line.id, "Moved", "/ledger", None, moment, line.payload, {}, (position,), digest, raw)
 
