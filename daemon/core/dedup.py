@@ -160,6 +160,10 @@ def judge_by_event(
 
     `known` holds markers read from the store, `pending` those of the commit in flight (id to digest).
     """
+    if verdicts.count(None) == len(verdicts) and {*map(_type_of, records)} == {Event}:
+        ids = [event.id for event in cast("Sequence[Event]", records)]
+        if len({*ids}) == len(ids) and known.keys().isdisjoint(ids) and pending.keys().isdisjoint(ids):
+            return Judged(records, verdicts)  # nothing was met before: most batches
     fresh: dict[str, bytes] = {}
     for index, record in enumerate(records):
         verdict = verdicts[index]
