@@ -74,7 +74,7 @@ def plan_of(seed: int) -> Plan:
     chance = Random(f"plan {seed}")
     mode = chance.choice(MODES)
     shards = tuple(f"s{n}" for n in range(chance.randint(1, 3)))
-    replicas = chance.randint(1, 3)
+    replicas = chance.choice((1, 2, 3, 3))
     rates = _rates(chance)
     faults_end = chance.choice((20.0, 40.0, 80.0))
     return Plan(

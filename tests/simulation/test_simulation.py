@@ -40,6 +40,7 @@ def test_same_seed_is_the_same_run(seed: int):
     assert not one.problems
 
 
+@pytest.mark.timeout(600)
 def test_short_campaign_finds_nothing(tmp_path: Path):
     """A handful of seeds, as `make sim` runs them, ends without a violation; the figures are written down."""
     results = tmp_path / "sim.json"
