@@ -51,6 +51,7 @@ def _print(report: DemoReport, output: Output) -> None:
         ("by", replicas),
         ("killed", f"{len(report.kills)} {times} with SIGKILL{hits}, at {points} of the events"),
         ("speed", f"{report.events_per_second:,.0f} events/s, kills and restarts included"),
+        *_units(report),
     ])  # fmt: skip
     output.heading("Checked against the CSV, by code that shares nothing with the daemon")
     output.table(
@@ -73,6 +74,12 @@ def _print(report: DemoReport, output: Output) -> None:
             output.line(f"  {problem}")
     else:
         output.heading(f"All {report.checked.rows:,} rows are right, and every duplicate was stopped exactly once.")
+
+
+def _units(report: DemoReport) -> Iterator[tuple[str, str]]:
+    units = report.write_units_per_event
+    if units is not None:
+        yield "cost", f"{units:.2f} write units an event applied, as the daemons told that were not killed"
 
 
 def _counts(report: DemoReport) -> Iterator[tuple[str, ...]]:

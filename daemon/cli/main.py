@@ -5,7 +5,7 @@ quick.
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -189,6 +189,7 @@ def init(
         "projectiond demo                          the year: a million events",
         "projectiond demo --months 2013-01         a month of it",
         "projectiond demo --kills 10 --json",
+        "projectiond demo --store dynamodb         January, on a durable DynamoDB server that it starts",
         "projectiond demo --keep                   then run on and tail",
     )
 )
@@ -209,6 +210,14 @@ def demo(
         Path | None,
         typer.Option("--csv", metavar="FILE", help="The flights' CSV, instead of the installed data package's."),
     ] = None,
+    store: Annotated[
+        Literal["sqlite", "dynamodb"], typer.Option("--store", help="Where rows go. dynamodb: January's flights alone.")
+    ] = "sqlite",
+    full: Annotated[bool, typer.Option("--full", help="The whole year, with --store dynamodb too.")] = False,
+    endpoint: Annotated[
+        str | None,
+        typer.Option("--endpoint", metavar="URL", help="A DynamoDB server, instead of one that is started."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Fold a real event log, kill the daemon on the way, check every row.
@@ -222,15 +231,18 @@ def demo(
         from daemon.cli.demo import run_demo
         from daemon.cli.output import Output
         from daemon.demo.runner import DemoOptions
+        from daemon.demo.stores import months_of
 
         options = DemoOptions(
             directory=directory,
             csv=csv,
-            months=months or (),
+            months=months_of(store, months or (), full=full),
             limit=limit,
             kills=kills,
             seed=seed,
             fresh=fresh,
+            store=store,
+            endpoint=endpoint,
         )
         code = run_demo(options, Output(as_json=as_json), keep=keep)
     raise typer.Exit(code)

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,20 +33,24 @@ def check_side_by_side(
     directory: DemoDirectory,
     interrupts: Interrupts,
     *,
+    command: Sequence[str] | None = None,
+    environment: Mapping[str, str] | None = None,
     months: Sequence[str] = (),
     limit: int | None = None,
     progress: Callable[[int], None] = lambda _models: None,
 ) -> Report:
     """Check every row and return the report on all read models. `progress` is told of how many there is one.
 
-    Raises SettingsProblem when they cannot be checked.
+    `command`: the module that checks, and the options that lead it to the rows; None for the directory's database.
+    `environment`: None for this process's own. Raises SettingsProblem when they cannot be checked.
     """
-    words = ["--json", "--csv", str(csv.absolute()), "--database", str(directory.database)]
+    words = [*(command or ("daemon.demo.check", "--database", str(directory.database)))]
+    words += ["--json", "--csv", str(csv.absolute())]
     words += ["--months", *months] if months else []
     words += ["--limit", str(limit)] if limit is not None else []
     with ExitStack() as stack:
         children = [
-            stack.enter_context(_checking((*words, "--models", *models), models, directory, interrupts))
+            stack.enter_context(_checking((*words, "--models", *models), models, directory, interrupts, environment))
             for models in _SHARES
         ]
         while not all(child.ended for child in children):
@@ -80,7 +84,11 @@ class _Child:
 
 @contextmanager
 def _checking(
-    words: Sequence[str], models: Sequence[str], directory: DemoDirectory, interrupts: Interrupts
+    words: Sequence[str],
+    models: Sequence[str],
+    directory: DemoDirectory,
+    interrupts: Interrupts,
+    environment: Mapping[str, str] | None,
 ) -> Generator[_Child]:
     """Start a check for the time of the block; it is killed at the end if it still runs: it only reads."""
     child: _Child | None = None
@@ -88,8 +96,9 @@ def _checking(
         try:
             with interrupts.held():
                 process = subprocess.Popen(
-                    [sys.executable, "-m", "daemon.demo.check", *words],
+                    [sys.executable, "-m", *words],
                     cwd=directory.path,  # modules beside a user's shell must not be taken for ours
+                    env=environment,
                     stdin=subprocess.DEVNULL,
                     stdout=out,
                     stderr=subprocess.STDOUT,

@@ -60,9 +60,17 @@ def settings_file() -> Path:
 
 
 def environment_of(
-    directory: DemoDirectory, batch_max_events: int | None, inherited: Mapping[str, str], *, replicas: int = 1
+    directory: DemoDirectory,
+    batch_max_events: int | None,
+    inherited: Mapping[str, str],
+    store: Mapping[str, str],
+    *,
+    replicas: int = 1,
 ) -> dict[str, str]:
-    """Return the daemon's environment: the settings' paths lead into `directory`; several replicas share by leases."""
+    """Return the daemon's environment: the settings' paths lead into `directory`; several replicas share by leases.
+
+    `store`: the variables that say where rows are kept.
+    """
     kept = {
         name: value
         for name, value in inherited.items()
@@ -72,7 +80,7 @@ def environment_of(
         source: json.dumps([f"{_literal(directory.logs)}/{source}-*.jsonl"]) for source in ("flights", "movements")
     }
     ours = {variable_of(("sources", source, "paths")): value for source, value in paths.items()}
-    ours[variable_of(("store", "path"))] = str(directory.database)
+    ours |= store
     if replicas > 1:
         ours |= {variable_of(("coordination", name)): value for name, value in _LEASES.items()}
     batch = variable_of(("engine", "batch_max_events"))

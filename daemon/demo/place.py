@@ -46,11 +46,18 @@ class DemoDirectory:
         """What the daemon logged, over all its starts."""
         return self.path / "daemon.log"
 
+    @property
+    def dynamodb(self) -> Path:
+        """What the DynamoDB server that the demonstration starts keeps."""
+        return self.path / "dynamodb.db"
+
     def forget_results(self) -> None:
         """Remove what an earlier run folded; the event logs stay."""
-        for name in ("", "-wal", "-shm", "-journal"):
-            self.database.with_name(self.database.name + name).unlink(missing_ok=True)
+        for database in (self.database, self.dynamodb):
+            for name in ("", "-wal", "-shm", "-journal"):
+                database.with_name(database.name + name).unlink(missing_ok=True)
         self.daemon_log.unlink(missing_ok=True)
+        (self.path / "dynoxide.log").unlink(missing_ok=True)
 
     def fold_in(self) -> None:
         """Fold the write-ahead log into the database, as the last writer to close it does.

@@ -5,10 +5,10 @@ Owns which of them run, and whose turn it is to be killed. Must not know what th
 Invariant: what was started is known here until it has ended, and has ended when the block is left.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from daemon.demo.child import Daemon
 from daemon.demo.interrupts import Interrupts
@@ -31,6 +31,8 @@ class Replicas:
         self._start = start
         self._replicas = replicas
         self._interrupts = interrupts
+        self.results: Sequence[Mapping[str, Any]] = ()
+        """What those that ended by themselves have printed."""
         self._running: dict[int, tuple[Daemon, ExitStack]] = {}
 
     def __enter__(self) -> Self:
@@ -67,6 +69,5 @@ class Replicas:
     def ended(self) -> bool:
         """Tell whether all have ended by themselves. Raises DaemonEnded when one failed."""
         ended = [daemon for daemon, _ in self._running.values() if daemon.ended()]
-        for daemon in ended:
-            daemon.result()
+        self.results = [daemon.result() for daemon in ended]
         return len(ended) == self._replicas

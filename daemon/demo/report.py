@@ -101,6 +101,24 @@ class DemoReport:
     """The checkpoints when the daemon had ended."""
     checked: Checked
     phases: Phases
+    ended: Sequence[Mapping[str, Any]] = ()
+    """What the daemons that ended by themselves printed; those that were killed could not."""
+
+    @property
+    def write_units_per_event(self) -> float | None:
+        """Write units of an event applied, as the daemons that ended by themselves counted; None where none cost any.
+
+        An event counts once per projection that follows it.
+        """
+        applied = sum(document["counts"]["applied"] for document in self.ended)
+        units = sum(
+            count
+            for document in self.ended
+            for bill in document["consumed"]
+            for name, count in bill["units"].items()
+            if name.startswith("wcu:")
+        )
+        return units / applied if units and applied else None
 
     @property
     def counts(self) -> list[Counts]:
@@ -131,6 +149,7 @@ class DemoReport:
     def document(self) -> dict[str, Any]:
         """Return the report for scripts."""
         manifest = self.manifest
+        units = self.write_units_per_event
         return {
             "right": not self.problems,
             "problems": self.problems,
@@ -172,6 +191,7 @@ class DemoReport:
                 for shard in self.look.parked()
             ],
             "events_per_second": round(self.events_per_second),
+            **({} if units is None else {"write_units_per_event": round(units, 3)}),
             "seconds": {
                 "logs": round(self.phases.logs, 3),
                 "fold": round(self.phases.fold, 3),

@@ -9,11 +9,12 @@ committed, never by the clock: the same seed kills at the same points, as closel
 
 import os
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from daemon.core.errors import SettingsProblem
 from daemon.demo.check import MODELS
@@ -28,8 +29,9 @@ from daemon.demo.place import CsvIdentity, DemoDirectory, opened
 from daemon.demo.progress import Display
 from daemon.demo.replicas import Replicas, victims
 from daemon.demo.report import DemoReport, Kill, Phases, events_to_read
+from daemon.demo.stores import DemoStore, StoreKind, store_of
 from daemon.demo.tail import follow
-from daemon.demo.watch import Look, Watcher
+from daemon.demo.watch import Look, Watching
 from daemon.demo.workers import cores
 
 DIRECTORY = Path("var/demo")
@@ -40,7 +42,6 @@ EARLIEST_KILL, LATEST_KILL = 0.1, 0.9
 
 _MANY_EVENTS = 200_000
 """Events to settle that are worth a second daemon: sharing costs a short log more than it gains."""
-_LOOK_SECONDS = 0.01
 _FULL_BATCH = 2_000
 _SMALL_BATCH = 20
 _BATCHES = 50
@@ -62,18 +63,26 @@ class DemoOptions:
     seed: int = SEED
     fresh: bool = False
     """Write the logs anew although complete ones are there."""
+    store: StoreKind = "sqlite"
+    endpoint: str | None = None
+    """Where DynamoDB answers; None for a server that the demonstration starts."""
 
 
 @contextmanager
 def demonstration(options: DemoOptions, display: Display) -> Generator["Demonstration"]:
     """Take the directory for the time of the block. SIGTERM and SIGHUP end it as Ctrl-C does, by KeyboardInterrupt.
 
-    Raises SettingsProblem when CSV or directory cannot be used, StoreUnavailable while another demonstration uses it.
+    Raises SettingsProblem when CSV, directory or store cannot be used, StoreUnavailable while another demonstration
+    uses the directory, or where no store answers.
     """
     csv = options.csv or find_csv()
     interrupts = Interrupts()
-    with opened(options.directory) as directory, interrupts.caught():
-        yield Demonstration(options, directory, csv, display, interrupts)
+    with (
+        opened(options.directory) as directory,
+        interrupts.caught(),
+        store_of(options.store, options.endpoint, directory, display.say) as store,
+    ):
+        yield Demonstration(options, directory, csv, display, interrupts, store)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +94,7 @@ class Demonstration:
     csv: Path
     display: Display
     interrupts: Interrupts
+    store: DemoStore
 
     def run(self) -> DemoReport:
         """Do it all and return what was found.
@@ -94,11 +104,11 @@ class Demonstration:
         began = time.monotonic()
         manifest, reused = self._logs()
         written = time.monotonic()
-        self.directory.forget_results()
-        kills, look = self._fold(manifest)
+        self.store.forget()
+        kills, look, ended = self._fold(manifest)
         folded = time.monotonic()
         checked = self._check()
-        self.directory.fold_in()
+        self.store.settle()
         phases = Phases(written - began, folded - written, time.monotonic() - folded)
         return DemoReport(
             manifest=manifest,
@@ -109,14 +119,15 @@ class Demonstration:
             look=look,
             checked=checked,
             phases=phases,
+            ended=ended,
         )
 
     def keep(self) -> None:
         """Run the daemon on and tell what it commits, until interrupted."""
         manifest = load_manifest(self.directory.logs)
-        with Watcher(self.directory.database) as watcher, self._running((), manifest) as daemon:
-            follow(daemon, watcher, self.display.say)
-        self.directory.fold_in()
+        with self.store.watcher(manifest) as watcher, self._running((), manifest) as daemon:
+            follow(daemon, watcher, self.display.say, self.store.show_row())
+        self.store.settle()
 
     def _logs(self) -> tuple[Manifest, bool]:
         options, directory = self.options, self.directory
@@ -148,14 +159,14 @@ class Demonstration:
         self.display.finish()
         return manifest, False
 
-    def _fold(self, manifest: Manifest) -> tuple[list[Kill], Look]:
+    def _fold(self, manifest: Manifest) -> tuple[list[Kill], Look, Sequence[Mapping[str, Any]]]:
         total = events_to_read(manifest)
         points = kill_points(self.options.kills, total, self.options.seed)
         self.display.begin("Folding", total)
         kills: list[Kill] = []
         replicas = self._replicas(manifest)
         together = Replicas(lambda: self._running(("--once", "--json"), manifest, replicas), replicas, self.interrupts)
-        with Watcher(self.directory.database) as watcher, together:
+        with self.store.watcher(manifest) as watcher, together:
             while True:
                 point = points[len(kills)] if len(kills) < len(points) else total
                 together.complete()
@@ -172,14 +183,14 @@ class Demonstration:
                 )
             self.display.fold(look)
         self.display.finish()
-        return kills, look
+        return kills, look, together.results
 
     def _replicas(self, manifest: Manifest) -> int:
         if self.options.replicas is not None:
             return self.options.replicas
         return 2 if cores() > 1 and events_to_read(manifest) >= _MANY_EVENTS else 1
 
-    def _watch(self, together: Replicas, hit: Sequence[int], watcher: Watcher, point: int, total: int) -> int | None:
+    def _watch(self, together: Replicas, hit: Sequence[int], watcher: Watching, point: int, total: int) -> int | None:
         """Follow the daemons; kill those to be hit at `point`.
 
         Returns what was settled when they were killed, None when all ended by themselves.
@@ -190,7 +201,7 @@ class Demonstration:
             self.display.fold(look)
             if max(point, before + 1) <= look.read < total and together.kill(hit):
                 return watcher.look().read
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(watcher.every)
         return None
 
     def _check(self) -> Checked:
@@ -200,6 +211,8 @@ class Demonstration:
             self.csv,
             self.directory,
             self.interrupts,
+            command=self.store.check_command(),
+            environment=self.store.environment(os.environ),
             months=options.months,
             limit=options.limit,
             progress=self.display.advance,
@@ -211,7 +224,8 @@ class Demonstration:
         self, words: Sequence[str], manifest: Manifest | None, replicas: int = 1
     ) -> AbstractContextManager[Daemon]:
         batch = batch_for(min(shard.lines for shard in manifest.shards)) if manifest else None
-        environment = environment_of(self.directory, batch, os.environ, replicas=replicas)
+        inherited = self.store.environment(os.environ)
+        environment = environment_of(self.directory, batch, inherited, self.store.settings(), replicas=replicas)
         return running(self.directory, words, environment, self.interrupts)
 
 

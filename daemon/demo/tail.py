@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from daemon.demo.child import Daemon
 from daemon.demo.place import DemoDirectory
 from daemon.demo.report import COUNTED
-from daemon.demo.watch import Look, ShardLook, Watcher
+from daemon.demo.watch import Look, ShardLook, Watching
 
 _LOOK_SECONDS = 0.2
 _NEW = (
@@ -18,12 +18,16 @@ _NEW = (
     '"day":"2014-01-01","dep_delay":20,"flight":1}'
 )
 """A trip that the year does not hold."""
-_ROW = """SELECT attributes FROM "board-g1" WHERE key = 'JFK#2014-01-01'"""
+ROW = "JFK#2014-01-01"
+"""The key of its row of the board."""
 
 
-def follow(daemon: Daemon, watcher: Watcher, say: Callable[[str], None]) -> None:
-    """Tell what is committed until interrupted. Raises DaemonEnded when the daemon ends by itself."""
-    for line in invitation(daemon.directory):
+def follow(daemon: Daemon, watcher: Watching, say: Callable[[str], None], show_row: str) -> None:
+    """Tell what is committed until interrupted.
+
+    `show_row`: the command that shows `ROW`. Raises DaemonEnded when the daemon ends by itself.
+    """
+    for line in invitation(daemon.directory, show_row):
         say(line)
     seen = _counters(watcher.look())
     try:
@@ -42,14 +46,13 @@ def follow(daemon: Daemon, watcher: Watcher, say: Callable[[str], None]) -> None
     raise daemon.complaint()
 
 
-def invitation(directory: DemoDirectory) -> Iterator[str]:
+def invitation(directory: DemoDirectory, show_row: str) -> Iterator[str]:
     """Yield how to give the daemon something to do."""
     log = shlex.quote(str(directory.logs / "movements-0.jsonl"))
-    database = shlex.quote(str(directory.database))
     yield "The daemon runs on and folds whatever is appended to the logs; Ctrl-C ends it. From another terminal:"
     yield f"  a new event:      echo {shlex.quote(_NEW)} >> {log}"
     yield f"  the same again:   tail -n 1 {log} >> {log}"
-    yield f"  its row:          sqlite3 {database} {shlex.quote(_ROW)}"
+    yield f"  its row:          {show_row}"
 
 
 def news(shard: ShardLook, before: Mapping[str, int]) -> str:

@@ -1,9 +1,10 @@
 """What the daemon has committed so far, read from its store beside it.
 
-Owns reading checkpoints through a connection that cannot write. Must not know how the daemon is run, nor what is right.
+Owns what a look is, and reading SQLite's checkpoints through a connection that cannot write. Must not know how the
+daemon is run, nor what is right.
 
-Invariant: all checkpoints of one look are of one moment, and what a look shows is durable: counters are committed with
-the rows they count.
+Invariant: what a look shows is durable: counters are committed with the rows they count. All checkpoints of one look at
+SQLite are of one moment.
 """
 
 import sqlite3
@@ -12,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 import orjson
 
@@ -69,8 +70,35 @@ class Look:
         return [shard for shard in self.shards if shard.state is CheckpointState.PARKED]
 
 
+class Watching(Protocol):
+    """Looks at a store, whichever it is. Use it as a context manager."""
+
+    every: float
+    """Seconds between two looks that the store can well bear."""
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the connection."""
+        ...
+
+    def close(self) -> None:
+        """Close the connection; the next look opens it again."""
+        ...
+
+    def look(self) -> Look:
+        """Return what is committed now; what was seen last while the store cannot be read."""
+        ...
+
+
 class Watcher:
     """Looks at a store that may not be there yet. Use it as a context manager."""
+
+    every = 0.01
 
     def __init__(self, database: Path) -> None:
         """Touch nothing yet."""

@@ -7,22 +7,23 @@ once. Where the log adds a delay to a schedule, this reads the clock in the CSV;
 counts cents as integers.
 
 Run it as `python -m daemon.demo.check --csv flights.csv --database rows.db`. Exit status: 0 all rows are right, 1 some
-row is wrong, missing or unexpected, 2 it could not be checked.
+row is wrong, missing or unexpected, 2 it could not be checked. Rows from elsewhere are read by others and given to
+`check_rows`.
 
 Invariants: nothing is imported from outside this package and the standard library. Every expected row is looked for
 and every found row must be expected.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import closing
 from pathlib import Path
 
 from daemon.demo.check.comparison import compare
 from daemon.demo.check.expected import SharedRows, chosen_flights, flight_row
-from daemon.demo.check.found import named, open_database, read_table
+from daemon.demo.check.found import Key, named, open_database, read_table
 from daemon.demo.check.outcome import MODELS, CannotCheck, ModelReport, Report
 
-__all__ = ["MODELS", "CannotCheck", "ModelReport", "Report", "check"]
+__all__ = ["MODELS", "CannotCheck", "ModelReport", "Report", "check", "check_rows"]
 
 
 def check(
@@ -39,9 +40,19 @@ def check(
     `months` such as `2013-01` (all when empty) and `limit` (the first so many flights of those) have to be the ones
     that the logs were written with. Raises CannotCheck when a file or table is missing or damaged.
     """
-    reports = {model: ModelReport(model) for model in MODELS if model in models}
     with closing(open_database(database)) as connection:
-        found = {model: read_table(connection, model, generation) for model in reports}
+        found = {model: read_table(connection, model, generation) for model in MODELS if model in models}
+    return check_rows(csv_file, found, months=months, limit=limit)
+
+
+def check_rows(
+    csv_file: Path, found: Mapping[str, dict[Key, str]], *, months: Collection[str] = (), limit: int | None = None
+) -> Report:
+    """Compare these rows, attributes as JSON by key, of each read model that is to be checked; takes them out.
+
+    The rest as for `check`.
+    """
+    reports = {model: ModelReport(model) for model in MODELS if model in found}
     for model, rows in found.items():
         reports[model].found = len(rows)
     flights = reports.get("flight")
