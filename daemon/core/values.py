@@ -6,6 +6,7 @@ Owns the portable value types (those every store keeps without loss) and the add
 Invariant: nothing is rounded. A sum that needs more than 38 digits is an error of the event that caused it.
 """
 
+import struct
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime, time
 from decimal import Context, Decimal, DivisionByZero, Inexact, InvalidOperation, Overflow
@@ -153,7 +154,12 @@ def sum_exact(amounts: list[Any], name: str) -> int | Decimal:
     """
     kinds = {*map(_type_of, amounts)}
     if kinds == _INTEGERS:
-        return sum(amounts)
+        try:
+            struct.pack(f"{len(amounts)}q", *amounts)  # of 64 bits each: no sum on the way can be too long
+        except struct.error:
+            pass
+        else:
+            return sum(amounts)
     if kinds == _DECIMALS and all(map(Decimal.is_finite, amounts)):
         scales = [*map(Decimal.adjusted, amounts)]
         if min(scales) >= _MIN_EXPONENT and max(scales) <= _MAX_EXPONENT:

@@ -13,6 +13,7 @@ stays free of reads and conditions; touching an unloaded row in any other way ra
 changed.
 """
 
+import struct
 from collections.abc import Callable, Mapping
 from enum import IntEnum
 from itertools import chain
@@ -23,7 +24,16 @@ from daemon.core.errors import EventProblem
 from daemon.core.events import Event
 from daemon.core.identity import MAIN_VIEW, RowKey
 from daemon.core.rows import Amounts, Attributes, Sequences, StoredRow
-from daemon.core.values import PLAIN_TYPES, STEADY_TYPES, add_exact, amount_of, check_names, normalise, sum_exact
+from daemon.core.values import (
+    MAX_INT,
+    PLAIN_TYPES,
+    STEADY_TYPES,
+    add_exact,
+    amount_of,
+    check_names,
+    normalise,
+    sum_exact,
+)
 
 if TYPE_CHECKING:
     from daemon.core.fold import Fold
@@ -59,6 +69,7 @@ class Touch(IntEnum):
 
 
 _UNTOUCHED, _READ, _ADDED, _WRITTEN = Touch
+_TEXTS = frozenset({str})
 _type_of: Callable[[object], type] = type
 _values_of = dict[str, Any].values
 _all_steady = STEADY_TYPES.issuperset
@@ -252,25 +263,24 @@ class QuickView(View):
 
     @override
     def put(self, attributes: Mapping[str, object] | None = None, /, **named: object) -> None:
-        if self.pending:
-            self._work_off()
+        self._hide()
         if self.touch is not _WRITTEN:
             self.own()
         self.image = {}
-        self.pending.append({**attributes, **named} if attributes else named)
+        self.pending.append(self._joined(attributes, named) if attributes else named)
 
     @override
     def patch(self, attributes: Mapping[str, object] | None = None, /, **named: object) -> None:
         if self.touch is not _WRITTEN:
             self.own()
-        self.pending.append({**attributes, **named} if attributes else named)
+        self.pending.append(self._joined(attributes, named) if attributes else named)
 
     @override
     def add(self, amounts: Mapping[str, object] | None = None, /, **named: object) -> None:
         # `shared` comes as one of `named`: as a parameter it would be compared with the name of each amount.
         if "shared" not in named and (self.touch is _ADDED or (self.touch is _UNTOUCHED and self.sequences is None)):
             self.touch = _ADDED
-            self.pending.append({**amounts, **named} if amounts else named)
+            self.pending.append(self._joined(amounts, named) if amounts else named)
             return
         if self.pending:
             self._work_off()
@@ -282,8 +292,7 @@ class QuickView(View):
 
     @override
     def delete(self) -> None:
-        if self.pending:
-            self._work_off()
+        self._hide()
         super().delete()
 
     @override
@@ -299,6 +308,26 @@ class QuickView(View):
         if self.pending:
             self._work_off()
         super().own()
+
+    def _joined(self, given: Mapping[str, Any], named: Mapping[str, Any]) -> dict[str, Any]:
+        """Return both as one dict.
+
+        Names that come in a mapping may be of any type, and one that is no text is wrong.
+        """
+        joined = {**given, **named}
+        if not _TEXTS.issuperset(map(_type_of, joined)):
+            self._fold.raised = True
+            check_names(joined)
+        return joined
+
+    def _hide(self) -> None:
+        """Work off what the next call will hide: it must be right all the same."""
+        if self.pending:
+            self._work_off()
+            for value in (self.image or {}).values():
+                if type(value) is int and not -MAX_INT <= value <= MAX_INT:
+                    self._fold.raised = True
+                    normalise(value)
 
     def _work_off(self) -> None:
         """Apply what was noted down. Raises when any of it is wrong, and has the fold know, whoever catches that."""
@@ -316,13 +345,13 @@ class QuickView(View):
         """Merge changes into the image; what a later change hides must be right too."""
         last = pending[-1]
         apart = len(pending[0]) != len(last)  # a row's first change often has more names than all that follow
-        if _are_plain_columns(last, pending[1:] if apart else pending):
-            merged = {**self._merged(pending[:1]), **last} if apart else last
+        if len(pending) == 1 and PLAIN_TYPES.issuperset(map(_type_of, last.values())):
+            merged = last
+        elif _are_plain_columns(last, pending[1:] if apart else pending):
+            merged = {**self._merged(pending[:1], hidden=True), **last} if apart else last
         else:
-            merged = self._merged(pending)
-        if not merged.keys() <= self._fold.names:
-            check_names(merged)
-            self._fold.names.update(merged)
+            merged = self._merged(pending, hidden=len(pending) > 1)
+        self._check_names(merged)
         if self.image and self.lent:
             self.image, self.lent = {**self.image, **merged}, False
         elif self.image:
@@ -330,7 +359,7 @@ class QuickView(View):
         else:
             self.image = merged
 
-    def _merged(self, pending: list[dict[str, Any]]) -> dict[str, Any]:
+    def _merged(self, pending: list[dict[str, Any]], *, hidden: bool) -> dict[str, Any]:
         """Return what changes come to together, each value looked at."""
         kinds = {*map(_type_of, chain.from_iterable(map(_values_of, pending)))}
         if not kinds <= PLAIN_TYPES:
@@ -338,23 +367,36 @@ class QuickView(View):
                 self._fold.steady = False
                 raise EventProblem("bad-value", "a value of this type has to be looked at as it is given")
             pending = [_normalised(changes) for changes in pending]
+        elif hidden and int in kinds:
+            for value in chain.from_iterable(map(_values_of, pending)):
+                if type(value) is int:
+                    normalise(value)
         merged = pending[0]
         for changes in pending[1:]:
             merged |= changes
         return merged
 
+    def _check_names(self, named: Mapping[str, Any]) -> None:
+        """Refuse names as `check_names` does; those found good before are not looked at again."""
+        known = self._fold.names
+        if not named.keys() <= known:
+            check_names(named)
+            known.update(named)
+
     def _add_up(self, pending: list[dict[str, Any]]) -> None:
         """Sum amounts, attribute by attribute."""
         mine, image = self.amounts, self.image
-        for name, column in _columns(pending).items():
+        columns = _columns(pending)
+        for name, column in columns.items():
             total = sum_exact(column, name)
             mine[name] = add_exact(mine[name], total, name) if name in mine else total
-        if not mine.keys() <= self._fold.names:
-            check_names(mine)
-            self._fold.names.update(mine)
+        self._check_names(mine)
         if image is not None:
-            for name, total in mine.items():
-                add_exact(image.get(name), total, name)
+            for name, column in columns.items():
+                held = image.get(name)
+                if type(held) is not int or type(mine[name]) is not int or abs(held) > MAX_INT >> 1:
+                    for amount in column:  # no sum on the way may be what the row cannot hold
+                        held = add_exact(held, amount_of(amount, name), name)
 
 
 class SavedView(NamedTuple):
@@ -400,6 +442,7 @@ def _are_plain_columns(last: dict[str, Any], pending: list[dict[str, Any]]) -> b
     """
     if {*map(len, pending)} != {len(last)}:
         return False
+    form = f"{len(pending)}q"
     try:
         for name, value in last.items():
             column = [changes[name] for changes in pending]
@@ -407,11 +450,10 @@ def _are_plain_columns(last: dict[str, Any], pending: list[dict[str, Any]]) -> b
             if kind is str:
                 "".join(column)
             elif kind is int:
-                if _type_of(sum(column)) is not int:
-                    return False
+                struct.pack(form, *column)  # 64 bits each, which every store holds
             elif not PLAIN_TYPES.issuperset(map(_type_of, column)):
                 return False
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, struct.error):
         return False
     return True
 
@@ -441,6 +483,8 @@ def _add_integers(image: Attributes, named: dict[str, Any]) -> bool:
             return False
     for name, value in named.items():
         image[name] += value
+        if not -MAX_INT <= image[name] <= MAX_INT:
+            raise EventProblem("sum-too-long", f"the sum in attribute {name!r} is too long; split the counter")
     return True
 
 

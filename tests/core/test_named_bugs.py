@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal
+from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
@@ -484,3 +485,47 @@ def test_a_bad_record_among_events_is_dead_lettered_and_the_others_fold() -> Non
     assert passes == ["e1", "e3"]
     assert [one.position for one in commit.dead_letters] == [(2,)]
     assert [write.attributes for write in commit.rows] == [{"n": 2}]
+
+
+@pytest.mark.parametrize("then", ["patch", "put", "delete"])
+def test_an_integer_too_long_fails_its_event_though_a_later_one_hides_it(then: str) -> None:
+    """Beyond 38 digits, overwritten, replaced or deleted within the batch: dead-lettered as it is alone."""
+
+    def handler(view: View, event: Event) -> None:
+        if event.data.get("long"):
+            view.put(n=10**40, m=1)
+        elif then == "delete":
+            view.delete()
+        elif then == "put":
+            view.put(n=1)
+        else:
+            view.patch(n=1, m=2)
+
+    commit = planning([did("e0", 1), did("e1", 2, long=True), did("e2", 3)], a_spec(handler))
+    assert [one.event_id for one in commit.dead_letters] == ["e1"]
+
+
+@pytest.mark.parametrize("base", [None, StoredRow({"n": Decimal("1E+37")}, 1, "x")])
+def test_a_sum_too_long_on_the_way_fails_its_event_though_a_later_one_mends_it(base: StoredRow | None) -> None:
+    """What an event's amount comes to is judged where it stands in the log, not at the batch's end."""
+    amounts: list[int | Decimal] = [10**38, -(10**38)] if base is None else [Decimal("0.00001"), Decimal("-0.00001")]
+
+    def handler(view: View, event: Event) -> None:
+        index: int = event.data["i"]
+        view.add(n=amounts[index])
+
+    commit = planning([did("e1", 1, i=0), did("e2", 2, i=1)], a_spec(handler), {RowKey(MAIN_VIEW, "k"): base})
+    assert [one.event_id for one in commit.dead_letters] == ["e1", "e2"]
+
+
+def test_an_attribute_name_that_is_no_plain_text_is_refused_after_an_equal_one_too() -> None:
+    """Names found good before are trusted only as what they were: plain texts."""
+
+    class Name(StrEnum):
+        STATUS = "status"
+
+    def handler(view: View, event: Event) -> None:
+        view.patch({Name.STATUS: "a"} if event.data.get("odd") else {"status": "a"})
+
+    commit = planning([did("e1", 1), did("e2", 2, odd=True), did("e3", 3)], a_spec(handler))
+    assert [one.event_id for one in commit.dead_letters] == ["e2"]
