@@ -15,9 +15,7 @@ class Moves:
     @on("OrderMoved")
     def moved(self, view: View, event: Event) -> None:
         data = event.data
-        view.patch(
-            status=data["status"], place=data["place"], speed=data["speed"], at=data["at"], moves=data["number"]
-        )
+        view.patch(status=data["status"], place=data["place"], speed=data["speed"], at=data["at"], moves=data["number"])
 
 
 @projection(name="by-event", version=1, source=SOURCE, key="data.order_id", dedup="event")
