@@ -7,6 +7,7 @@ problems and seconds. Exit status: 0 if nothing was lost, doubled or otherwise w
 import argparse
 import asyncio
 import json
+import logging
 import sys
 import tempfile
 import time
@@ -112,6 +113,7 @@ def main(arguments: list[str]) -> int:
     option("--only", default="", metavar="WORD", help="only faults whose name holds this")
     option("--out", type=Path, default=ROOT / "build" / "faults.json", help="where the results are written")
     given = parser.parse_args(arguments)
+    logging.getLogger("aiobotocore").setLevel(logging.CRITICAL)  # a provider that is away is part of the plan
     MemoryReader.poll_seconds = 5  # virtual hours need not be spent in looking
     console, results, began = Console(), list[Result](), time.monotonic()
     for result in campaign(given.kills, given.seeds, given.seed, given.only):

@@ -16,7 +16,11 @@ from tests.support.ledger_site import LedgerSite, ledger_site
 
 LEASE_SECONDS = 1.5
 _LINES_A_KILL = 110
-"""Lines of each shard for each kill: more than a daemon settles between two."""
+"""Lines of each shard for each kill, let out bit by bit."""
+_LINES_A_TROUBLE = 250
+_MOST_COMMITS = 50
+_ENOUGH = 600
+"""Lines, counted for each projection, that have to be left before each kill: more than a daemon settles until then."""
 _REPLICAS = 2
 
 
@@ -60,9 +64,16 @@ def durable(path: Path) -> Generator[Dynoxide]:
 def daemon_killed(path: Path, seed: int, times: int) -> Ordeal:
     """Kill the daemon, each time after a random number of commits; let the last one end by itself."""
     chance, began = random.Random(seed), time.monotonic()
-    with durable(path) as server, ledger_site(path, server.address, _LINES_A_KILL * times, seed=seed) as site:
+    lines = _LINES_A_KILL * times
+    with durable(path) as server, ledger_site(path, server.address, lines, seed=seed, held_back=1 - 1 / times) as site:
+        rest, site.held_back = site.held_back, dict[str, list[Line]]()
+        let_out = 0
         for _ in range(times):
-            before, wanted = site.commits(), chance.randrange(1, 50)
+            while site.total - site.settled() < _ENOUGH and let_out < times:
+                site.held_back = part(rest, let_out, times)
+                site.let_out()
+                let_out += 1
+            before, wanted = site.commits(), chance.randrange(1, _MOST_COMMITS)
             daemon = site.start("--once")
             daemon.until(lambda before=before, wanted=wanted: site.commits() >= before + wanted)
             assert site.settled() < site.total, "the log is too short for so many kills"
@@ -77,7 +88,7 @@ def server_killed(path: Path, seed: int, times: int) -> Ordeal:
     chance, began = random.Random(seed), time.monotonic()
     with (
         durable(path) as server,
-        ledger_site(path, server.address, 6 * _LINES_A_KILL, seed=seed, held_back=0.9) as site,
+        ledger_site(path, server.address, _LINES_A_TROUBLE * times, seed=seed, held_back=0.95) as site,
     ):
         daemon = site.start()
         rest, site.held_back = site.held_back, dict[str, list[Line]]()
@@ -100,7 +111,7 @@ def replica_frozen(path: Path, seed: int, times: int) -> Ordeal:
     began = time.monotonic()
     with (
         durable(path) as server,
-        ledger_site(path, server.address, 8 * _LINES_A_KILL, seed=seed, held_back=0.9) as site,
+        ledger_site(path, server.address, 3 * _LINES_A_TROUBLE * times, seed=seed, held_back=0.95) as site,
     ):
         site.variables |= {
             "COORDINATION__KIND": "lease",

@@ -82,8 +82,8 @@ async def many_owners(mode: str, seed: int) -> int:
             done = anyio.Event()
             tasks.start_soon(_own, trial, done)
             await trial.until(lambda number=number: trial.settled >= 40 * (number + 1) or number == owners - 1)
+        await trial.until(lambda: all(trial.checkpoint(shard)["epoch"] >= owners for shard in trial.lines))
         await trial.until(lambda: trial.settled == trial.expected.read)
-        trial.source.add_shard("end")
         for life in trial.lives:
             life.die()
     assert trial.checkpoint()["epoch"] == owners, "fenced owners wait to be granted the shard anew"

@@ -312,6 +312,17 @@ async def test_slow_tables_are_waited_for() -> None:
     await place.store.aclose()
 
 
+async def test_a_start_waits_out_what_its_look_at_expiry_meets() -> None:
+    """Silence and throttling while expiry is looked at, or switched on, are waited out like anywhere else."""
+    place = Place()
+    place.meet("DescribeTimeToLive", Drop(), Throttle(5.0))
+    place.meet("UpdateTimeToLive", Drop("hang"), Throttle(3.0))
+    await place.store.open()
+    answer: Any = await place.server.client().call("DescribeTimeToLive", b'{"TableName":"pre-markers"}', 1.0)
+    assert answer.body["TimeToLiveDescription"]["TimeToLiveStatus"] == "ENABLED"
+    await place.store.aclose()
+
+
 async def test_missing_tables_are_refused_where_they_may_not_be_made() -> None:
     """Without the right to make tables, a missing one is named with its remedy."""
     place = Place()

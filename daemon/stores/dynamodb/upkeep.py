@@ -6,14 +6,16 @@ Invariants: what exists is never changed, but for expiry that is off where it ha
 is active.
 """
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from daemon.core.errors import StoreRefused, StoreUnavailable
 from daemon.stores.dynamodb.calls import Caller, is_code
 from daemon.stores.dynamodb.outcomes import MISSING, RIGHTS, problem_of
 from daemon.stores.dynamodb.plan import check_keys
 from daemon.stores.dynamodb.tables import Table
-from daemon.wire.aws_json import Success
+from daemon.wire.aws_json import Answer, Success
 
 _POLL_SECONDS = 0.2
 _USABLE = frozenset({"ACTIVE", "UPDATING"})
@@ -79,11 +81,10 @@ class Upkeep:
             await clock.sleep(_POLL_SECONDS)
 
     async def _expire(self, table: Table, *, made: bool) -> None:
-        answer = await self.caller.once("DescribeTimeToLive", {"TableName": table.name})
-        if is_code(answer, *RIGHTS) and not made:
-            return  # `projectiond check` looks at it with other rights; items that stay longer harm nobody
+        forbidden = () if made else RIGHTS
+        answer = await self._answered("DescribeTimeToLive", {"TableName": table.name}, forbidden)
         if not isinstance(answer, Success):
-            raise problem_of(answer)
+            return  # `projectiond check` looks at it with other rights; items that stay longer harm nobody
         held = answer.body["TimeToLiveDescription"]
         if held.get("TimeToLiveStatus") in {"ENABLED", "ENABLING"}:
             if held.get("AttributeName") != table.expiry:
@@ -95,7 +96,16 @@ class Upkeep:
         request = table.expiry_request()
         if request is None:  # pragma: no cover - asked only for tables that expire
             return
-        answer = await self.caller.once("UpdateTimeToLive", request)
         # Another replica may have been faster; the next start verifies it.
-        if not isinstance(answer, Success) and not is_code(answer, "ValidationException", "ResourceInUseException"):
+        await self._answered("UpdateTimeToLive", request, ("ValidationException", "ResourceInUseException"))
+
+    async def _answered(self, operation: str, request: Mapping[str, Any], tolerated: Collection[str]) -> Answer:
+        """Make a call until it succeeds or meets a tolerated code, as long as patience lasts. Raises StoreProblem."""
+
+        async def attempt() -> Answer:
+            answer = await self.caller.once(operation, request)
+            if isinstance(answer, Success) or is_code(answer, *tolerated):
+                return answer
             raise problem_of(answer)
+
+        return await self.caller.patiently(attempt)
