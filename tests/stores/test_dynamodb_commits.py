@@ -259,6 +259,16 @@ async def test_lost_request_of_the_old_owner_is_harmless(place: Place) -> None:
     await second.aclose()
 
 
+async def test_what_waited_to_be_sent_again_is_forgotten_with_the_epoch(place: Place) -> None:
+    """A commit without an answer is kept to be resent; once the shard is taken again it can be applied no more."""
+    held = await place.begin()
+    place.meet(Drop())
+    assert isinstance(await place.store.commit(following(held, rows=(add(5),)), 1), Unknown)
+    assert place.store._sending
+    await place.store.take(SCOPE, "again", Checkpoint())
+    assert not place.store._sending
+
+
 async def test_checkpoint_is_read_back_where_the_answer_does_not_show_it(place: Place) -> None:
     """A cancellation that shows no item at the checkpoint leads to a consistent read of it."""
     held = await place.begin()

@@ -321,6 +321,7 @@ class DynamoDbStore:
     async def take(self, scope: Scope, owner: str, initial: Checkpoint) -> Checkpoint:
         """Raise the epoch in the name of `owner`, once per owner, and wait until the last commit's items show."""
         taken = await self._open.taking.take(scope, owner, initial)
+        self._sending.pop(scope, None)  # what an earlier epoch still had to send can be applied no more
         if taken.commit_seq > 1:
             self._settling[scope.of] = self._clock.monotonic() + self.tuning.settling
         return taken
