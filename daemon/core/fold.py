@@ -30,9 +30,10 @@ from daemon.core.folded import Failure, FoldContext, Folded, Lookup, Missing, St
 from daemon.core.identity import MAIN_VIEW, RowKey
 from daemon.core.keys import key_text
 from daemon.core.projection import Handler, OnError, OnGap
-from daemon.core.rows import Effect
+from daemon.core.quick_view import QuickView
+from daemon.core.rows import Effect, StoredRow
 from daemon.core.values import MAX_DIGITS, MAX_INT
-from daemon.core.view import UNLOADED, QuickView, RowNeeded, SavedView, StoredRow, Touch, View, partial_view
+from daemon.core.view import UNLOADED, RowNeeded, SavedView, Touch, View, partial_view
 
 
 def fold(judged: Judged, context: FoldContext, count: int | None = None) -> Folded | Missing | Unsettled:
