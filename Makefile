@@ -26,7 +26,7 @@ test: check fetched ## every check, then every test
 	$(say) "tests"
 	@$(BIN)/python -m pytest
 
-check: $(VENV)/ready-dev ## lint, format, types and layers
+check: $(VENV)/ready-dev $(VENV)/ready-services ## lint, format, types and layers
 	$(say) "lint"
 	@$(BIN)/ruff check
 	$(say) "format"
