@@ -21,8 +21,8 @@ from daemon.core.errors import EventProblem
 MAX_DIGITS = 38
 """Significant digits a stored number may have: the least of all stores' limits."""
 MAX_INT = 10**MAX_DIGITS - 1
-MAX_DEPTH = 32
-"""Levels of nesting a stored value may have: the least of all stores' limits."""
+MAX_DEPTH = 31
+"""Lists and maps around a stored value, at most: DynamoDB takes 32 levels and counts the value itself as one."""
 RESERVED_PREFIX = "_"
 RESERVED_NAMES = frozenset({"key", "view"})
 
