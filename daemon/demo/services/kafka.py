@@ -15,13 +15,12 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from daemon.demo.services.cache import ServiceMissing
 from daemon.demo.services.jars import INSTALL, fetch, read_lock, write_lock
 from daemon.demo.services.ports import LOOPBACK, Port
-from daemon.demo.services.service import START_SECONDS, Service, ServiceFailed
+from daemon.demo.services.service import START_SECONDS, Service, ServiceFailed, Startable
 
 VERSION = "4.1.1"
 LOCKED = (f"org.apache.kafka:kafka_2.13:{VERSION}", "org.apache.logging.log4j:log4j-slf4j-impl:2.24.3")
@@ -239,7 +238,7 @@ class KafkaBroker(Service):
             self._more_ports[name] = Port()
 
 
-class KafkaCluster:
+class KafkaCluster(Startable):
     """Several brokers that replicate each other's topics. Use it as a context manager, or call `start` and `close`."""
 
     def __init__(
@@ -261,20 +260,6 @@ class KafkaCluster:
             )
             for member in plan.members
         )
-
-    def __enter__(self) -> Self:
-        """Start all brokers."""
-        try:
-            return self.start()
-        except BaseException:
-            self.close()
-            raise
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """End all brokers."""
-        self.close()
 
     @property
     def bootstrap(self) -> str:

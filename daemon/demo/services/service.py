@@ -110,7 +110,33 @@ class _Child:
         return int(line)
 
 
-class Service(ABC):
+class Startable(ABC):
+    """What a `with` block starts, and closes whatever happens."""
+
+    def __enter__(self) -> Self:
+        """Start it."""
+        try:
+            return self.start()
+        except BaseException:
+            self.close()
+            raise
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End it."""
+        self.close()
+
+    @abstractmethod
+    def start(self) -> Self:
+        """Start it and wait until it answers."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End it and remove what was temporary."""
+
+
+class Service(Startable):
     """One server. Use it as a context manager, which starts it, or call `start` and `close`."""
 
     name = "server"
@@ -128,20 +154,6 @@ class Service(ABC):
         self._child: _Child | None = None
         self._log_start = 0
         self._answered_once = False
-
-    def __enter__(self) -> Self:
-        """Start it."""
-        try:
-            return self.start()
-        except BaseException:
-            self.close()
-            raise
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """End it."""
-        self.close()
 
     @property
     def address(self) -> str:
