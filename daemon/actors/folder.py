@@ -46,12 +46,16 @@ _PRELOADED_BATCHES = 8
 
 @dataclass(slots=True)
 class Prepared:
-    """A batch that became a commit, not answered yet. `overlay` is how its rows will stand once it is applied."""
+    """A batch that became a commit, not answered yet.
+
+    `overlay` is how its rows will stand once it is applied, `loaded` how many rows were fetched for it.
+    """
 
     planned: Planned
     chunk: Chunk
     overlay: dict[RowKey, Base]
     circuit: Circuit
+    loaded: int = 0
 
 
 @dataclass(slots=True)
@@ -135,7 +139,7 @@ class Folder:
                             break
                         count = self._shrink(result, chunk, planned)
                         continue
-                    self._accept(planned, chunk, circuit)
+                    self._accept(planned, chunk, circuit, len(loaded))
                     return
         self.blocked = self.in_flight is not None
         self.batcher.put_back(chunk)
@@ -317,7 +321,7 @@ class Folder:
         self._ceiling = oversize.suggest
         return oversize.suggest
 
-    def _accept(self, planned: Planned, chunk: Chunk, circuit: Circuit) -> None:
+    def _accept(self, planned: Planned, chunk: Chunk, circuit: Circuit, loaded: int) -> None:
         count = planned.folded.count
         self._room.fitted(count, *count_actions(planned.commit))
         if count < len(chunk.records):
@@ -325,7 +329,7 @@ class Folder:
                 Chunk(chunk.records[count:], chunk.through, chunk.arrived, chunk.at_end, chunk.ends_shard)
             )
             chunk = Chunk(chunk.records[:count], chunk.records[count - 1].position, chunk.arrived)
-        self.prepared = Prepared(planned, chunk, _overlay(planned), circuit)
+        self.prepared = Prepared(planned, chunk, _overlay(planned), circuit, loaded)
 
     # Settling
 

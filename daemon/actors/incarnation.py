@@ -26,10 +26,11 @@ from daemon.core.errors import ProjectionProblem, StoreRefused, Superseded
 from daemon.core.fold import Stop
 from daemon.core.identity import Scope
 from daemon.core.leases import Claim, owner_name
-from daemon.core.lifecycle import Signal
+from daemon.core.lifecycle import ShardState, Signal
 from daemon.core.projection import ProjectionSpec
-from daemon.ports.observer import CodeChanged
+from daemon.ports.observer import CodeChanged, CommitRefused
 from daemon.ports.source import Reader
+from daemon.ports.vitals import ShardVitals
 
 _CLOSE_SECONDS = 5.0
 _GAP_SECONDS = 1.0
@@ -96,6 +97,8 @@ class Incarnation:
     _source_at_end: bool = False
     _troubled: bool = False
     _following: bool = False
+    _folder: Folder | None = None
+    """While the log is followed."""
 
     async def run(self) -> Ended:
         """Own the shard until something ends that. Raises the error that ended it, alone or in a group."""
@@ -154,6 +157,28 @@ class Incarnation:
             raise StoreRefused(f"{self.scope.label}: the store answers {answer!r} to a change of the checkpoint alone")
         return after
 
+    def vitals(self, state: ShardState) -> ShardVitals:
+        """Return how things stand; little is known while the log is not followed."""
+        folder = self._folder
+        if folder is None:
+            return ShardVitals(self.scope, state, self.epoch)
+        checkpoint = folder.checkpoint
+        return ShardVitals(
+            scope=self.scope,
+            state=state,
+            epoch=self.epoch,
+            position=checkpoint.position,
+            watermark=checkpoint.watermark,
+            at_end=self.at_end,
+            settled=checkpoint.counters.get("read", 0),
+            waiting=len(folder.batcher),
+            waiting_bytes=folder.batcher.size,
+            batches=(folder.in_flight is not None) + (folder.prepared is not None),
+            cached_rows=len(folder.cache),
+            window_ids=len(folder.window),
+            parked_keys=len(folder.parked),
+        )
+
     def _committer(self) -> Committer:
         return Committer(self.runtime, self.scope, self._trouble)
 
@@ -175,14 +200,14 @@ class Incarnation:
         parked = set(await self.runtime.store.parked_keys(self.scope)) if checkpoint.parked_seq else set[str]()
         folder = Folder(self.runtime, self.scope, self.spec, checkpoint, batcher, reader, window, parked)
         self.signal(Signal.TAKEN)
-        self._following = True
+        self._following, self._folder = True, folder
         ended = Ended(How.DRAINED, checkpoint)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._read, reader, batcher, checkpoint)
             tasks.start_soon(self._commit, folder)
             ended = await self._fold(folder)
             tasks.cancel_scope.cancel()
-        self._following = False
+        self._following, self._folder = False, None
         return await self._finish(ended, folder.checkpoint)
 
     async def _read(self, reader: Reader, batcher: Batcher, checkpoint: Checkpoint) -> None:
@@ -275,6 +300,11 @@ class Incarnation:
             return
         self._answer = None
         before = folder.checkpoint
+        seconds = self.runtime.clock.monotonic() - self._sent_at
+        if self.runtime.tracing is not None:
+            self.runtime.tracing.commit(self.scope, sent.chunk.records, type(answer).__name__, seconds)
+        if not isinstance(answer, Committed):
+            self.runtime.observer.see(CommitRefused(self.scope, type(answer).__name__))
         folder.resolve(answer)
         if isinstance(answer, Committed):
             self._renewed_at = self._sent_at
@@ -284,7 +314,8 @@ class Incarnation:
         now = self.runtime.clock.monotonic()
         seconds = now - self._sent_at
         self.runtime.spending.charge(self.scope.projection, answer.consumed, now)
-        for fact in committed_facts(self.scope, before, sent.planned, answer, seconds):
+        at = self.runtime.clock.now()
+        for fact in committed_facts(self.scope, before, sent, answer, seconds, at):
             self.runtime.observer.see(fact)
         if self.runtime.sources[self.scope.source].traits.acknowledged:
             await folder.reader.acknowledge(sent.chunk.records)

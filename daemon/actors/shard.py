@@ -27,9 +27,11 @@ from daemon.core.lifecycle import ShardState, Signal, step
 from daemon.core.projection import ProjectionSpec
 from daemon.core.recovery import Fate, backoff, fate_of
 from daemon.ports.observer import ShardChanged, ShardRestarted
+from daemon.ports.vitals import ShardVitals
 
 _REPORT_CHARACTERS = 8_000
 _LIVE = frozenset({ShardState.STARTING, ShardState.RUNNING, ShardState.RETRYING})
+_STILL = frozenset({ShardState.PARKED, ShardState.PAUSED, ShardState.DONE, ShardState.FENCED})
 
 
 class ShardActor:
@@ -65,9 +67,18 @@ class ShardActor:
     @property
     def settled(self) -> bool:
         """Tell whether nothing more is to come for now: caught up with the log's end, or stopped for good."""
-        if self.state in {ShardState.PARKED, ShardState.PAUSED, ShardState.DONE, ShardState.FENCED}:
+        if self.state in _STILL:
             return True
         return self._incarnation is not None and self._incarnation.at_end
+
+    def vitals(self) -> ShardVitals:
+        """Return how things stand."""
+        if self.state not in _STILL and self._incarnation is not None:
+            return self._incarnation.vitals(self.state)
+        held = self._held
+        settled = held.counters.get("read", 0)
+        position = held.position if held.owner else None
+        return ShardVitals(self.scope, self.state, held.epoch, position, held.watermark, settled=settled)
 
     def ask_to_drain(self) -> None:
         """Finish the commit in flight, release the shard, end."""

@@ -19,6 +19,7 @@ from daemon.core.identity import Scope
 from daemon.core.leases import Claim
 from daemon.core.lifecycle import ShardState
 from daemon.ports.coordinator import Coordinator, Grant, Revoke
+from daemon.ports.vitals import ShardVitals
 
 _HOUSEKEEPING_SECONDS = 60.0
 _LOOK_SECONDS = 0.05
@@ -102,6 +103,10 @@ class Supervisor:
             return chunk.at_end and not chunk.records
         finally:
             await reader.aclose()
+
+    def vitals(self) -> list[ShardVitals]:
+        """List how every shard stands that runs here, or stands still here; not those that others run."""
+        return [actor.vitals() for actor in self.actors.values() if not actor.finished.is_set()]
 
     def states(self) -> Iterable[tuple[Scope, ShardState, str]]:
         """Iterate every scope that was granted here: its state, and why."""

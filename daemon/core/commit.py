@@ -117,10 +117,12 @@ class Limits:
 class Committed:
     """Applied, now or by an earlier delivery of the same commit.
 
-    `consumed` counts store units by kind (empty: free).
+    `consumed` counts store units by kind (empty: free). `size`: bytes of the transaction, 0 where the store does not
+    say.
     """
 
     consumed: Mapping[str, float] = field(default_factory=dict[str, float])
+    size: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,8 @@ class BatchCommitted:
     """A commit settled. `counts` are the checkpoint's counters it added; times in seconds.
 
     `consumed`: the units billed for it, `wcu:KIND` or `rcu:KIND` by what a table holds (rows, markers, state, effects).
+    `size`: bytes of the transaction, 0 where the store does not say. `settled_at`: when it settled; `oldest`: its first
+    event's own time. `hits`: rows it read that were in memory; `misses`: rows fetched for it.
     """
 
     scope: Scope
@@ -40,6 +42,19 @@ class BatchCommitted:
     seconds: float
     watermark: datetime | None
     consumed: Mapping[str, float] = field(default_factory=dict[str, float])
+    size: int = 0
+    settled_at: datetime | None = None
+    oldest: datetime | None = None
+    hits: int = 0
+    misses: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CommitRefused:
+    """A commit was answered, and not applied: its batch is folded again, or its shard lost. `outcome`: its name."""
+
+    scope: Scope
+    outcome: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +142,7 @@ class CodeChanged:
 type Fact = (
     ShardChanged
     | BatchCommitted
+    | CommitRefused
     | UnitsConsumed
     | CommitDelayed
     | EventsDeadLettered

@@ -14,6 +14,7 @@ from daemon.ports.observer import (
     BatchCommitted,
     CodeChanged,
     CommitDelayed,
+    CommitRefused,
     EventsDeadLettered,
     Fact,
     GenerationNotRun,
@@ -109,6 +110,10 @@ def _batch_committed(logger: Logger, fact: BatchCommitted) -> None:
     )
 
 
+def _commit_refused(logger: Logger, fact: CommitRefused) -> None:
+    logger.debug("commit not applied", **_scope(fact.scope), outcome=fact.outcome)
+
+
 def _units_consumed(logger: Logger, fact: UnitsConsumed) -> None:
     generation = fact.generation
     whose = {} if generation is None else {"projection": generation.projection, "generation": generation.number}
@@ -177,6 +182,7 @@ def _code_changed(logger: Logger, fact: CodeChanged) -> None:
 _WRITERS: dict[type, Callable[[Logger, Any], None]] = {
     ShardChanged: _shard_changed,
     BatchCommitted: _batch_committed,
+    CommitRefused: _commit_refused,
     UnitsConsumed: _units_consumed,
     CommitDelayed: _commit_delayed,
     EventsDeadLettered: _dead_lettered,

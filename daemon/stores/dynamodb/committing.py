@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 from daemon.core.checkpoint import Checkpoint
-from daemon.core.commit import Busy, Commit, Duplicate, Outcome, Rejected, Unknown
+from daemon.core.commit import Busy, Commit, Committed, Duplicate, Outcome, Rejected, Unknown
 from daemon.core.identity import Generation, RowKey, Scope
 from daemon.core.rows import RowWrite, StoredRow
 from daemon.ports.clock import Clock
@@ -66,7 +66,7 @@ class Committing:
         outcome = await self._settle(sending, commit, attempt)
         if not isinstance(outcome, Busy | Unknown):
             self.sending.pop(commit.scope, None)
-        return outcome
+        return replace(outcome, size=len(sending.body)) if isinstance(outcome, Committed) else outcome
 
     async def _settle(self, sending: Sending, commit: Commit, attempt: int) -> Outcome:
         for _ in range(_REVISIONS):

@@ -339,7 +339,9 @@ class DynamoDbStore:
         outcome = await links.committing.send(commit, attempt)
         if isinstance(outcome, Committed) and commit.segment is not None and commit.segment.drop_below:
             self._outside[commit.scope] = commit.segment.drop_below
-        return Committed(self._by_kind(outcome.consumed)) if isinstance(outcome, Committed) else outcome
+        if isinstance(outcome, Committed):
+            return Committed(self._by_kind(outcome.consumed), outcome.size)
+        return outcome
 
     # -------------------------------------------------------------------------------------------------- presences
 
