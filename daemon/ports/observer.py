@@ -139,6 +139,30 @@ class CodeChanged:
     after: str
 
 
+@dataclass(frozen=True, slots=True)
+class CommandAnswered:
+    """A command that came over the control socket was answered. `outcome`: `done`, or the refusal's code.
+
+    `request`: the id its client chose; `changes`: whether it is one that changes anything.
+    """
+
+    command: str
+    request: str
+    uid: int
+    user: str
+    outcome: str
+    seconds: float
+    changes: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ControlTrouble:
+    """The control socket turned somebody away, could not be opened, or met a bug; `report` is a traceback then."""
+
+    reason: str
+    report: str = ""
+
+
 type Fact = (
     ShardChanged
     | BatchCommitted
@@ -152,6 +176,8 @@ type Fact = (
     | ShardRestarted
     | GenerationNotRun
     | CodeChanged
+    | CommandAnswered
+    | ControlTrouble
 )
 
 

@@ -13,8 +13,10 @@ from daemon.core.positions import position_text
 from daemon.ports.observer import (
     BatchCommitted,
     CodeChanged,
+    CommandAnswered,
     CommitDelayed,
     CommitRefused,
+    ControlTrouble,
     EventsDeadLettered,
     Fact,
     GenerationNotRun,
@@ -179,6 +181,25 @@ def _code_changed(logger: Logger, fact: CodeChanged) -> None:
     )
 
 
+def _command_answered(logger: Logger, fact: CommandAnswered) -> None:
+    (logger.info if fact.changes else logger.debug)(
+        "command answered",
+        command=fact.command,
+        request=fact.request,
+        uid=fact.uid,
+        user=fact.user,
+        outcome=fact.outcome,
+        seconds=round(fact.seconds, 6),
+    )
+
+
+def _control_trouble(logger: Logger, fact: ControlTrouble) -> None:
+    if fact.report:
+        logger.error(fact.reason, report=fact.report)
+    else:
+        logger.warning("control socket", reason=fact.reason)
+
+
 _WRITERS: dict[type, Callable[[Logger, Any], None]] = {
     ShardChanged: _shard_changed,
     BatchCommitted: _batch_committed,
@@ -192,4 +213,6 @@ _WRITERS: dict[type, Callable[[Logger, Any], None]] = {
     ShardRestarted: _restarted,
     GenerationNotRun: _not_run,
     CodeChanged: _code_changed,
+    CommandAnswered: _command_answered,
+    ControlTrouble: _control_trouble,
 }

@@ -33,19 +33,24 @@ EXAMPLES: list[tuple[Fact, str]] = [
     (facts.ShardRestarted(SCOPE, f"bug: ValueError: {SECRET}", 1, 0.5), "warning"),
     (facts.GenerationNotRun(Generation("orders", 2), "no code here for version 2"), "warning"),
     (facts.CodeChanged(SCOPE, "a" * 32, "b" * 32), "warning"),
+    (facts.CommandAnswered("pause", "r1", 1000, "ada", "done", 0.004, changes=True), "info"),
+    (facts.CommandAnswered("status", "r2", 1000, "ada", "done", 0.001, changes=False), "debug"),
+    (facts.ControlTrouble("user 65534 may not speak here"), "warning"),
+    (facts.ControlTrouble("a bug in status", "places"), "error"),
 ]
 
 
 @pytest.mark.parametrize(("fact", "level"), EXAMPLES, ids=[type(fact).__name__ for fact, _ in EXAMPLES])
 def test_each_fact_is_one_record_without_a_payload(fact: Fact, level: str) -> None:
-    """A fact becomes one record of its level that names its scope and quotes nobody's data."""
+    """A fact becomes one record of its level that names its scope, if it has one, and quotes nobody's data."""
     stream = io.StringIO()
     logger = configure_logging(level="debug", form="json", max_field_characters=2000, stream=stream, is_terminal=False)
     LogObserver(logger).see(fact)
     (line,) = stream.getvalue().splitlines()
     record = json.loads(line)
     assert record["level"] == level
-    assert record["projection"] == "orders"
+    assert record.get("projection", "orders") == "orders"
+    assert ("projection" in record) == (hasattr(fact, "scope") or hasattr(fact, "generation"))
     assert SECRET not in line
 
 
