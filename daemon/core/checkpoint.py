@@ -46,6 +46,7 @@ class Checkpoint:
     all but its source. `segment`, `segment_seq`: the newest packed segment and the commit that wrote it; `parked_seq`:
     the commit that last changed the parked keys: a new owner reads until it sees both. `dead_run`: dead letters in a
     row. `counters`: totals since the origin.
+    `since`: when `state` last changed. `stuck_at`: the position of the record that a parked shard cannot go past.
     """
 
     position: Position = START
@@ -66,6 +67,8 @@ class Checkpoint:
     operation_seq: int = 0
     code_digest: str = ""
     counters: Mapping[str, int] = field(default_factory=dict[str, int])
+    since: datetime | None = None
+    stuck_at: Position | None = None
 
     @property
     def fence(self) -> Fence:

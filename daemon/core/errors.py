@@ -135,3 +135,39 @@ class Superseded(ProjectiondError):
 
 class IllegalTransition(ProjectiondError):
     """A lifecycle was asked for a step its transition table does not have; nothing changed."""
+
+
+class RefusalCode(StrEnum):
+    """Why a command was not carried out, for machines."""
+
+    USAGE = "usage"
+    """The command is malformed, or its arguments make no sense together."""
+    REFUSED = "refused"
+    """What it found forbids it."""
+    FORBIDDEN = "forbidden"
+    """Whoever asks may not."""
+    NOT_FOUND = "not-found"
+    """It names something that is not there."""
+    CONFLICT = "conflict"
+    """Another command is under way that excludes it."""
+    PENDING = "pending"
+    """Accepted, and not finished in the time given."""
+    BUSY = "busy"
+    """Too much is being asked at once."""
+    UNAVAILABLE = "unavailable"
+    """A store or log does not answer now."""
+    BUG = "bug"
+    """A bug in projectiond itself."""
+
+
+class CommandRefused(ProjectiondError):
+    """A command that is not carried out. `reason` says why, `way_out` what to do about it."""
+
+    remedy = Remedy.DECIDE
+
+    def __init__(self, code: RefusalCode, reason: str, way_out: str) -> None:
+        """Keep the code apart from the two sentences."""
+        super().__init__(f"{reason}; {way_out}")
+        self.code = code
+        self.reason = reason
+        self.way_out = way_out
