@@ -20,7 +20,7 @@ from daemon.actors.sightings import committed_facts
 from daemon.actors.wake import Wake
 from daemon.actors.windows import ShardWindow, WindowMemory
 from daemon.core.batcher import Batcher
-from daemon.core.checkpoint import Checkpoint, CheckpointState
+from daemon.core.checkpoint import Checkpoint, CheckpointState, stands_at
 from daemon.core.commit import Commit, Committed, Fenced
 from daemon.core.errors import ProjectionProblem, StoreRefused, Superseded
 from daemon.core.fold import Stop
@@ -132,7 +132,9 @@ class Incarnation:
             origin = start if isinstance(start, tuple) else await source.locate(self.scope.shard, start)
             initial = replace(initial, position=origin, origin=origin)
         self._renewed_at = clock.monotonic()
-        checkpoint = await store.take(self.scope, owner_name(self.runtime.replica, clock.unique()), initial)
+        # What a claim was judged by must still hold when the epoch rises: nothing may come between look and take.
+        over = None if self.claim is None else stands_at(before)
+        checkpoint = await store.take(self.scope, owner_name(self.runtime.replica, clock.unique()), initial, over)
         self.epoch = checkpoint.epoch
         if checkpoint.code_digest == self.spec.code_digest:
             return checkpoint

@@ -145,7 +145,7 @@ def _pairs(spec: ProjectionSpec, guarantee: Guarantee, loaded: Loaded) -> Iterat
     if price is not None:
         yield "price", f"${price:,.2f} at most per million events, at store.usd_per_million_write_units"
     for index in spec.indexes:
-        yield "index", f"{index.name} on {index.hash}{'' if index.range is None else f', {index.range}'}"
+        yield "index", f"{index.name} on {', '.join(index.attributes)}"
     if spec.expires is not None:
         yield "rows expire", f"after {spec.expires}"
     first = generation_of(spec, loaded.specs)

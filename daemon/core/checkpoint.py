@@ -10,6 +10,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 
+from daemon.core.errors import Superseded
 from daemon.core.positions import START, Position
 
 
@@ -29,6 +30,9 @@ class Fence(NamedTuple):
     epoch: int
     commit_seq: int
 
+
+UNTAKEN = Fence(0, 0)
+"""Stands for a shard that was never taken."""
 
 COUNTERS = (
     "read", "applied", "duplicate_position", "duplicate_marker", "duplicate_version",
@@ -85,6 +89,22 @@ class Checkpoint:
     def next(self, commit_id: str) -> "Checkpoint":
         """Return the checkpoint one commit later; nothing else changes."""
         return replace(self, commit_seq=self.commit_seq + 1, commit_id=commit_id)
+
+
+def stands_at(checkpoint: Checkpoint | None) -> Fence:
+    """Return the fence at which a shard stands, never taken or not."""
+    return UNTAKEN if checkpoint is None else checkpoint.fence
+
+
+def check_over(label: str, stands: Checkpoint | None, over: Fence | None) -> None:
+    """Raise Superseded where the shard `label` no longer stands at `over` (None: it may stand anywhere)."""
+    if over is not None and stands_at(stands) != over:
+        owner = None if stands is None else stands.owner
+        raise Superseded(
+            f"{label}: it was to be taken at {tuple(over)}, but stands at {tuple(stands_at(stands))}, "
+            f"{'owned by nobody' if owner is None else f'owned by {owner}'}; whoever moved it carries on",
+            released=stands is not None and owner is None,
+        )
 
 
 def counted(counters: Mapping[str, int], added: Mapping[str, int]) -> dict[str, int]:

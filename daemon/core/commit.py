@@ -122,7 +122,7 @@ class Committed:
     """
 
     consumed: Mapping[str, float] = field(default_factory=dict[str, float])
-    size: int = 0
+    size: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

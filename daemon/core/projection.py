@@ -55,11 +55,21 @@ class Handler(NamedTuple):
 
 
 class Index(NamedTuple):
-    """A secondary index: created alike for every generation."""
+    """A secondary index: created alike for every generation.
+
+    `numbers`: which of its attributes hold numbers; the others hold strings. DynamoDB has to know, and refuses a row
+    that holds anything else there.
+    """
 
     name: str
     hash: str
     range: str | None = None
+    numbers: tuple[str, ...] = ()
+
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        """Its attributes, the partition's first."""
+        return (self.hash,) if self.range is None else (self.hash, self.range)
 
 
 @dataclass(frozen=True, slots=True)

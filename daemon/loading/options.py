@@ -88,13 +88,25 @@ def indexes_of(value: object) -> tuple[Index, ...]:
         raise Mistake("two indexes have one name", "name each index of a projection differently")
     for index in indexes:
         _check_index(index)
+    for index in indexes:
+        for name in index.attributes:
+            other = next((other for other in indexes if _disagree(index, other, name)), None)
+            if other is not None:
+                raise Mistake(
+                    f"attribute {name!r} holds numbers in index {index.name!r}, but not in {other.name!r}",
+                    f"add numbers=({name!r},) to both, or to none",
+                )
     return indexes
+
+
+def _disagree(index: Index, other: Index, name: str) -> bool:
+    return name in index.numbers and name in other.attributes and name not in other.numbers
 
 
 def _check_index(index: Index) -> None:
     if not NAME.fullmatch(index.name):
         raise Mistake(f"{index.name!r:.80} is no name of an index", _NAME_REMEDY)
-    attributes = [index.hash] if index.range is None else [index.hash, index.range]
+    attributes = index.attributes
     try:
         check_names(attributes)
     except EventProblem as problem:
@@ -102,6 +114,12 @@ def _check_index(index: Index) -> None:
         raise Mistake(f"index {index.name!r}: {message}", remedy) from None
     if len(set(attributes)) != len(attributes):
         raise Mistake(f"index {index.name!r} has {index.hash!r} as hash and as range", "leave out range=")
+    numbers: object = index.numbers
+    if not isinstance(numbers, tuple) or not set(cast("tuple[object, ...]", numbers)) <= set(attributes):
+        raise Mistake(
+            f"index {index.name!r} has numbers={numbers!r:.80}",
+            f"name attributes of the index: {', '.join(attributes)}",
+        )
 
 
 def combinations(options: Mapping[str, object]) -> Iterator[Mistake]:

@@ -12,7 +12,7 @@ again. `take` is idempotent by owner. Every read that follows a take is consiste
 from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
-from daemon.core.checkpoint import Checkpoint
+from daemon.core.checkpoint import Checkpoint, Fence
 from daemon.core.commit import Commit, DeadLetter, Limits, Outcome, ParkedEvent
 from daemon.core.generations import GenerationRecord
 from daemon.core.identity import Generation, RowKey, Scope
@@ -81,10 +81,11 @@ class Store(Protocol):
         """Read one checkpoint, consistently; None when the shard was never taken."""
         ...
 
-    async def take(self, scope: Scope, owner: str, initial: Checkpoint) -> Checkpoint:
+    async def take(self, scope: Scope, owner: str, initial: Checkpoint, over: Fence | None = None) -> Checkpoint:
         """Raise the epoch by compare-and-set in the name of `owner` and return the checkpoint as it then stands.
 
-        `initial` is what the shard begins with when it was never taken. Raises StoreProblem.
+        `initial` is what the shard begins with when it was never taken. With `over` it is taken only where it still
+        stands at that fence (`UNTAKEN`: was never taken). Raises Superseded where it does not, StoreProblem.
         """
         ...
 

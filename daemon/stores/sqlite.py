@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from daemon.core.checkpoint import Checkpoint
+from daemon.core.checkpoint import Checkpoint, Fence
 from daemon.core.commit import (
     Busy,
     Commit,
@@ -290,9 +290,9 @@ class SqliteStore:
         """Read one checkpoint; None when the shard was never taken."""
         return await self._look(lambda connection: self._committing.checkpoint(connection, scope))
 
-    async def take(self, scope: Scope, owner: str, initial: Checkpoint) -> Checkpoint:
-        """Raise the epoch in the name of `owner`, once per owner. Raises StoreProblem."""
-        return await self._write(lambda connection: self._committing.take(connection, scope, owner, initial))
+    async def take(self, scope: Scope, owner: str, initial: Checkpoint, over: Fence | None = None) -> Checkpoint:
+        """Raise the epoch in the name of `owner`, once per owner. Raises Superseded, StoreProblem."""
+        return await self._write(lambda connection: self._committing.take(connection, scope, owner, initial, over))
 
     async def commit(self, commit: Commit, attempt: int) -> Outcome:
         """Apply a commit, whole or not at all.

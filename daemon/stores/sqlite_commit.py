@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
 
-from daemon.core.checkpoint import Checkpoint
+from daemon.core.checkpoint import Checkpoint, Fence, check_over
 from daemon.core.commit import Commit, Committed, Duplicate, Fenced, Outcome, Rejected, RowMoved
 from daemon.core.errors import EventProblem
 from daemon.core.identity import RowKey, Scope
@@ -75,11 +75,14 @@ class Committing:
         row = connection.execute(self._read, scope).fetchone()
         return None if row is None else checkpoint_of(row)
 
-    def take(self, connection: sqlite3.Connection, scope: Scope, owner: str, initial: Checkpoint) -> Checkpoint:
-        """Raise the epoch in the name of `owner`; once per owner."""
+    def take(
+        self, connection: sqlite3.Connection, scope: Scope, owner: str, initial: Checkpoint, over: Fence | None
+    ) -> Checkpoint:
+        """Raise the epoch in the name of `owner`, once per owner, and only `over` that fence. Raises Superseded."""
         stands = self.checkpoint(connection, scope)
         if stands is not None and stands.owner == owner:
             return stands
+        check_over(scope.label, stands, over)
         if stands is None:
             taken = initial.taken(owner)
             connection.execute(self._begin, (*scope, *checkpoint_params(taken)))

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import anyio
 import anyio.lowlevel
 
-from daemon.core.checkpoint import Checkpoint
+from daemon.core.checkpoint import Checkpoint, Fence, check_over
 from daemon.core.commit import (
     Action,
     Commit,
@@ -154,11 +154,12 @@ class MemoryStore:
         """Read one checkpoint."""
         return deepcopy((await self._arrive()).checkpoints.get(scope))
 
-    async def take(self, scope: Scope, owner: str, initial: Checkpoint) -> Checkpoint:
+    async def take(self, scope: Scope, owner: str, initial: Checkpoint, over: Fence | None = None) -> Checkpoint:
         """Raise the epoch in the name of `owner`; again by the same owner, return what stands."""
         data = await self._arrive()
         held = data.checkpoints.get(scope)
         if held is None or held.owner != owner:
+            check_over(scope.label, held, over)
             held = data.checkpoints[scope] = deepcopy(held or initial).taken(owner)
         return deepcopy(held)
 

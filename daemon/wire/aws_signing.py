@@ -67,9 +67,11 @@ class CallSigner:
     def __init__(self, credentials: FrozenCredentials, service: Service, region: str, url: str) -> None:
         self.credentials = credentials
         token = credentials.token
-        for text in (credentials.access_key, token or ""):
+        for text in (credentials.access_key, token or "", region):
             if not (text.isascii() and text.isprintable()):
-                raise ValueError("the access key or session token holds a character that no HTTP header can carry")
+                raise ValueError(
+                    "the access key, session token or region holds a character that no HTTP header can carry"
+                )
         self._key_parts = (region, service.signing, "aws4_request")
         self._target = f"{service.target}."
         self._second = -1
@@ -84,7 +86,7 @@ class CallSigner:
             "POST", url, {**self._fixed, "X-Amz-Date": _DATE_HOLE, "X-Amz-Target": f"{self._target}{_OPERATION_HOLE}"}
         )
         names = stock.headers_to_sign(form)
-        self._fixed["Host"] = names["host"]
+        self._fixed = {"Host": names["host"], **self._fixed}
         self._signed_names = stock.signed_headers(names)
         self._to_date, rest = stock.canonical_request(form).split(_DATE_HOLE)
         self._to_operation, rest = rest.split(_OPERATION_HOLE)

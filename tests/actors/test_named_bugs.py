@@ -7,7 +7,7 @@ import anyio
 import pytest
 
 from daemon.actors.supervisor import Supervisor
-from daemon.core.checkpoint import Checkpoint, CheckpointState
+from daemon.core.checkpoint import Checkpoint, CheckpointState, Fence
 from daemon.core.circuit import CircuitPolicy
 from daemon.core.commit import Busy
 from daemon.core.errors import SourceUnavailable, StoreUnavailable
@@ -63,10 +63,10 @@ class SlowToTake(MemoryStore):
         super().__init__()
         self.may_take = anyio.Event()
 
-    async def take(self, scope: Scope, owner: str, initial: Checkpoint) -> Checkpoint:
+    async def take(self, scope: Scope, owner: str, initial: Checkpoint, over: Fence | None = None) -> Checkpoint:
         """Take a shard, in good time."""
         await self.may_take.wait()
-        return await super().take(scope, owner, initial)
+        return await super().take(scope, owner, initial, over)
 
 
 async def test_a_paused_shard_can_be_drained_while_it_starts() -> None:
@@ -92,11 +92,11 @@ class HalfBroken(MemoryStore):
 
     broken = broken_reads = True
 
-    async def take(self, scope: Scope, owner: str, initial: Checkpoint) -> Checkpoint:
+    async def take(self, scope: Scope, owner: str, initial: Checkpoint, over: Fence | None = None) -> Checkpoint:
         """Take a shard, unless it is `s0`."""
         if self.broken and scope.shard == "s0":
             raise ZeroDivisionError
-        return await super().take(scope, owner, initial)
+        return await super().take(scope, owner, initial, over)
 
     async def read_checkpoint(self, scope: Scope) -> Checkpoint | None:
         """Read a checkpoint, unless it is that of `s0`."""
@@ -121,12 +121,12 @@ class AwayAtFirst(MemoryStore):
 
     away = 0
 
-    async def take(self, scope: Scope, owner: str, initial: Checkpoint) -> Checkpoint:
+    async def take(self, scope: Scope, owner: str, initial: Checkpoint, over: Fence | None = None) -> Checkpoint:
         """Take a shard, once the store is back."""
         if self.away:
             self.away -= 1
             raise StoreUnavailable("away")
-        return await super().take(scope, owner, initial)
+        return await super().take(scope, owner, initial, over)
 
 
 async def test_a_dead_processs_shard_is_taken_although_the_store_was_away_at_the_first_try() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from daemon.core.checkpoint import Checkpoint
+from daemon.core.checkpoint import Checkpoint, Fence, check_over
 from daemon.core.commit import Busy, Commit, Outcome, Unknown
 from daemon.core.errors import StoreUnavailable
 from daemon.core.identity import Generation, Scope
@@ -244,13 +244,14 @@ class MemoryHandle(MemoryStore):
             if network.strikes(kind):
                 raise StoreUnavailable(f"{kind} (simulated)")
 
-    async def take(self, scope: Scope, owner: str, initial: Checkpoint) -> Checkpoint:
+    async def take(self, scope: Scope, owner: str, initial: Checkpoint, over: Fence | None = None) -> Checkpoint:
         """Raise the epoch; the answer may get lost."""
 
         async def taken() -> Checkpoint:
             await self._travel()
             held = self.data.checkpoints.get(scope)
             if held is None or held.owner != owner:
+                check_over(scope.label, held, over)
                 self.data.checkpoints[scope] = (held or initial).taken(owner)
                 self._look(scope)
             stands = self.data.checkpoints[scope]

@@ -32,13 +32,13 @@ async def cancelled(task: asyncio.Task[Any]) -> None:
 
 def idle(client: AwsJsonClient) -> list[Any]:
     """The protocols of a client's idle connections."""
-    connector: Any = client._session.connector
+    connector: Any = client._connector
     return [protocol for kept in connector._conns.values() for protocol, _ in kept]
 
 
 def in_use(client: AwsJsonClient) -> int:
     """How many of a client's places are taken."""
-    connector: Any = client._session.connector
+    connector: Any = client._connector
     return len(connector._acquired)
 
 

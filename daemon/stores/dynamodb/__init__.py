@@ -1,6 +1,7 @@
 """The DynamoDB store: read-model rows, checkpoint and idempotency markers in one `TransactWriteItems`."""
 
-from daemon.stores.dynamodb.store import Connections, DynamoDbStore
+from daemon.stores.dynamodb.connections import Connections
+from daemon.stores.dynamodb.store import DynamoDbStore
 from daemon.stores.dynamodb.tables import Care
 from daemon.stores.dynamodb.tuning import Tuning
 

@@ -15,7 +15,7 @@ from daemon.core.inventory import Part, PartState
 from daemon.stores.dynamodb.calls import Caller, is_code
 from daemon.stores.dynamodb.outcomes import MISSING, problem_of
 from daemon.stores.dynamodb.plan import Held, parts_of
-from daemon.stores.dynamodb.tables import Table, attribute_definitions, index_keys, index_request
+from daemon.stores.dynamodb.tables import Table, attribute_definitions, index_request
 from daemon.wire.aws_json import Success
 
 _POLL_SECONDS = 0.5
@@ -139,8 +139,8 @@ class Admin:
 def _new_index(table: Table, part: Part, held: Held) -> dict[str, Any]:
     """Return the part of `UpdateTable` that adds one secondary index."""
     index = next(index for index in table.indexes if part.name == f"{table.name}/{index.name}")
-    names = [definition["AttributeName"] for definition in held.description["AttributeDefinitions"]]
+    wanted = {name: table.kinds[name] for name in index.attributes}
     return {
-        "AttributeDefinitions": attribute_definitions([*names, *index_keys(index)]),
+        "AttributeDefinitions": attribute_definitions(wanted | held.kinds),
         "GlobalSecondaryIndexUpdates": [{"Create": index_request(index, held.units)}],
     }

@@ -28,6 +28,8 @@ type Consumed = Callable[[Generation | None, Mapping[str, float]], None]
 
 BATCH_KEYS = 100
 """Keys that one BatchGetItem takes, and one TransactGetItems."""
+BATCH_DELETES = 25
+"""Items that one BatchWriteItem takes."""
 _SETTLED_TRIES = 8
 
 
@@ -162,6 +164,22 @@ class Caller:
             else:
                 found += await self.get_many(table, chunk)
         return found
+
+    async def delete_many(self, table: str, keys: Sequence[Mapping[str, Typed]]) -> None:
+        """Remove items by their keys; what DynamoDB leaves undone is asked for again, after a pause."""
+        for start in range(0, len(keys), BATCH_DELETES):
+            left: list[Any] = [{"DeleteRequest": {"Key": key}} for key in keys[start : start + BATCH_DELETES]]
+
+            async def attempt(left: list[Any] = left) -> None:
+                request = {"RequestItems": {table: left}, "ReturnConsumedCapacity": "TOTAL"}
+                answer = await self.once("BatchWriteItem", request)
+                if not isinstance(answer, Success):
+                    raise problem_of(answer)
+                left[:] = answer.body.get("UnprocessedItems", {}).get(table, ())
+                if left:
+                    raise StoreUnavailable(f"DynamoDB left {len(left)} deletes of table {table} undone")
+
+            await self.patiently(attempt)
 
     async def pages(
         self, table: str, pk: str, between: tuple[str, str], *, limit: int | None = None, forward: bool = True

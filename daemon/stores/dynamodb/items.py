@@ -25,6 +25,7 @@ from daemon.core.leases import Presence
 from daemon.core.positions import Position, parse_position, position_text
 from daemon.core.rows import Effect
 from daemon.core.window import StoredSegment
+from daemon.stores.dynamodb.damage import whole
 from daemon.stores.dynamodb.values import Typed, plain, typed
 
 type Item = dict[str, Typed]
@@ -133,6 +134,10 @@ def attributes_of(item: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return {name: plain(value) for name, value in item.items()}
 
 
+_FROM_BACKUP = "restore the item from a backup"
+_OR_REMOVE = f"{_FROM_BACKUP}, or remove it"
+
+
 def checkpoint_item(pk: str, checkpoint: Checkpoint) -> Item:
     """Return a checkpoint's item."""
     item: Item = {
@@ -164,6 +169,7 @@ def checkpoint_item(pk: str, checkpoint: Checkpoint) -> Item:
     return item
 
 
+@whole("the checkpoint", "restore the item from a backup, or rebuild the projection")
 def checkpoint_of(item: Mapping[str, Mapping[str, Any]]) -> Checkpoint:
     """Return the checkpoint that an item holds."""
     held = attributes_of(item)
@@ -198,6 +204,7 @@ def shard_item(scope: Scope) -> Item:
     })  # fmt: skip
 
 
+@whole("the listing of a shard", _OR_REMOVE)
 def scope_of(item: Mapping[str, Mapping[str, Any]]) -> Scope:
     """Return the scope that a shard's item names."""
     held = attributes_of(item)
@@ -209,6 +216,7 @@ def segment_item(pk: str, number: int, entries: bytes, commit_seq: int, first: i
     return item_of({"pk": pk, "sk": segment_key(number), "entries": entries, "seq": commit_seq, "first": first})
 
 
+@whole("packed markers", _FROM_BACKUP)
 def segment_of(item: Mapping[str, Mapping[str, Any]]) -> tuple[StoredSegment, int]:
     """Return a segment, and the oldest one that counted when it was written."""
     held = attributes_of(item)
@@ -233,6 +241,7 @@ def dead_letter_item(pk: str, letter: DeadLetter) -> Item:
     })  # fmt: skip
 
 
+@whole("a dead letter", _OR_REMOVE)
 def dead_letter_of(item: Mapping[str, Mapping[str, Any]]) -> DeadLetter:
     """Return the dead letter that an item holds."""
     held = attributes_of(item)
@@ -265,6 +274,7 @@ def parked_item(pk: str, event: ParkedEvent) -> Item:
     })  # fmt: skip
 
 
+@whole("a parked event", _FROM_BACKUP)
 def parked_of(item: Mapping[str, Mapping[str, Any]]) -> ParkedEvent:
     """Return the parked event that an item holds."""
     held = attributes_of(item)
@@ -294,6 +304,7 @@ def effect_item(scope: Scope, commit_seq: int, ordinal: int, effect: Effect) -> 
     })  # fmt: skip
 
 
+@whole("an effect", _OR_REMOVE)
 def effect_of(item: Mapping[str, Mapping[str, Any]]) -> tuple[tuple[str, str], Effect]:
     """Return an effect, and what it sorts by."""
     held = attributes_of(item)
@@ -312,6 +323,7 @@ def presence_item(presence: Presence) -> Item:
     return presence_key(presence.replica) | item_of(held)
 
 
+@whole("the presence of a replica", "remove the item; a replica that lives writes it anew")
 def presence_of(item: Mapping[str, Mapping[str, Any]]) -> Presence:
     """Return the presence that an item holds."""
     held = attributes_of(item)
@@ -334,6 +346,7 @@ def pointer_item(generation: Generation, version: int, table: str) -> Item:
     })  # fmt: skip
 
 
+@whole("the record of a generation", _FROM_BACKUP)
 def record_of(projection: str, item: Mapping[str, Mapping[str, Any]], live: int | None) -> GenerationRecord:
     """Return a generation's record. Raises StoreTooNew for a form that only a newer projectiond knows."""
     held = attributes_of(item)

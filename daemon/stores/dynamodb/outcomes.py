@@ -38,7 +38,7 @@ from daemon.core.rows import RowCheck, RowWrite, WriteKind
 from daemon.stores.dynamodb.items import checkpoint_of
 from daemon.stores.dynamodb.requests import Shape
 from daemon.stores.dynamodb.values import plain
-from daemon.wire.aws_json import Answer, Failure, NotSent, Silence, Success
+from daemon.wire.aws_json import NO_CODE, Answer, Failure, NotSent, Silence, Success
 
 CANCELED = "TransactionCanceledException"
 
@@ -125,9 +125,9 @@ def _read_failure(failure: Failure) -> Outcome:
     code, said = failure.code, f"{failure.code}: {failure.message}"
     if code == "IdempotentParameterMismatchException":
         return Unknown(f"{said}; this token was used for another commit: report this")
-    if code in OPEN or (failure.status >= _SERVER_SIDE and code not in PASSING):
+    if is_open(failure):
         return Unknown(said)
-    if code in PASSING:
+    if passes(failure):
         return Busy(said)
     if code in TOO_LARGE or (code == "ValidationException" and _speaks_of_size(failure.message)):
         return TooLarge(said)
@@ -137,6 +137,18 @@ def _read_failure(failure: Failure) -> Outcome:
 
 
 _SERVER_SIDE = 500
+_PASSING_STATUSES = frozenset({425, 429})
+"""Too early, too many requests: said by a gateway before the service, without a code of the service's."""
+
+
+def passes(failure: Failure) -> bool:
+    """Tell whether an error applied nothing and passes by itself."""
+    return failure.code in PASSING or (failure.code == NO_CODE and failure.status in _PASSING_STATUSES)
+
+
+def is_open(failure: Failure) -> bool:
+    """Tell whether an error leaves it open whether the request was, or will be, applied."""
+    return failure.code in OPEN or (failure.status >= _SERVER_SIDE and failure.code not in PASSING)
 
 
 def problem_of(answer: Answer) -> StoreProblem:
@@ -145,7 +157,7 @@ def problem_of(answer: Answer) -> StoreProblem:
         detail = answer.detail if isinstance(answer, Silence | NotSent) else "no error"
         return StoreUnavailable(f"DynamoDB does not answer: {detail}")
     code, said = answer.code, f"{answer.code}: {answer.message}"
-    if code in PASSING or code in OPEN or answer.status >= _SERVER_SIDE:
+    if passes(answer) or is_open(answer):
         return StoreUnavailable(f"DynamoDB refuses for now: {said}")
     if code in MISSING:
         return StoreRefused(

@@ -13,7 +13,7 @@ from typing import Any
 from daemon.core.errors import StoreRefused
 from daemon.core.inventory import Part, PartState
 from daemon.core.projection import Index
-from daemon.stores.dynamodb.tables import Table, index_keys, key_schema
+from daemon.stores.dynamodb.tables import Table, key_schema
 
 _ON = frozenset({"ENABLED", "ENABLING"})
 
@@ -55,6 +55,11 @@ class Held:
             return None
         held = self.description["ProvisionedThroughput"]
         return held["ReadCapacityUnits"], held["WriteCapacityUnits"]
+
+    @property
+    def kinds(self) -> dict[str, str]:
+        """DynamoDB's types of the attributes that are keys of anything there."""
+        return {each["AttributeName"]: each["AttributeType"] for each in self.description["AttributeDefinitions"]}
 
     def index(self, name: str) -> Mapping[str, Any] | None:
         """Return a secondary index's description, None where there is none."""
@@ -113,13 +118,26 @@ def _expiry(table: Table, held: Held) -> Iterator[Part]:
 
 def _index(table: Table, index: Index, held: Held) -> Part:
     name, there = f"{table.name}/{index.name}", held.index(index.name)
-    keys = ", ".join(index_keys(index))
+    keys = _keys(index)
+    other = [key for key in index.attributes if held.kinds.get(key, table.kinds[key]) != table.kinds[key]]
+    if there is None and other:
+        kinds = ", ".join(f"{key} is {_KINDS.get(held.kinds[key], held.kinds[key])} there" for key in other)
+        detail = f"cannot be added by {keys}: {kinds}, by another index; correct Index(numbers=), or remove that index"
+        return Part("index", name, PartState.DIFFERS, detail)
     if there is None:
         return Part("index", name, PartState.CHANGE, f"add, by {keys}: DynamoDB reads the whole table for it")
-    if there["KeySchema"] != key_schema(index_keys(index)):
-        found = ", ".join(key["AttributeName"] for key in there["KeySchema"])
+    if there["KeySchema"] != key_schema(index.attributes) or other:
+        held_keys = (key["AttributeName"] for key in there["KeySchema"])
+        found = ", ".join(f"{key} (a number)" if held.kinds.get(key) == "N" else key for key in held_keys)
         return Part("index", name, PartState.DIFFERS, f"is by {found}, not by {keys}: remove it, or rename the new one")
     return Part("index", name, PartState.EXISTS, f"by {keys}")
+
+
+def _keys(index: Index) -> str:
+    return ", ".join(f"{key} (a number)" if key in index.numbers else key for key in index.attributes)
+
+
+_KINDS = {"S": "a string", "N": "a number"}
 
 
 def _guards(table: Table, held: Held) -> Iterator[Part]:
@@ -139,7 +157,7 @@ def _wanted(table: Table) -> str:
     words = [_billing_wanted(table)]
     if table.expiry is not None:
         words.append(f"items expire by {table.expiry!r}")
-    words += [f"index {index.name} by {', '.join(index_keys(index))}" for index in table.indexes]
+    words += [f"index {index.name} by {_keys(index)}" for index in table.indexes]
     if table.care.recovery:
         words.append("point-in-time recovery")
     if table.care.protection:

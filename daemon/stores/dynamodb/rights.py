@@ -12,7 +12,7 @@ from typing import Any
 
 from daemon.core.errors import StoreUnavailable
 from daemon.stores.dynamodb.calls import Caller
-from daemon.stores.dynamodb.outcomes import OPEN, PASSING, problem_of
+from daemon.stores.dynamodb.outcomes import is_open, passes, problem_of
 from daemon.stores.dynamodb.tables import Table
 from daemon.wire.aws_json import Failure, NotSent, Silence
 
@@ -57,7 +57,7 @@ async def missing_rights(caller: Caller, table: Table, kind: str) -> list[Missin
         async def attempt(operation: str = operation, request: dict[str, Any] = request) -> str | None:
             answer = await caller.once(operation, request)
             if isinstance(answer, Silence | NotSent) or (
-                isinstance(answer, Failure) and (answer.code in OPEN or answer.code in PASSING)
+                isinstance(answer, Failure) and (passes(answer) or is_open(answer))
             ):
                 raise StoreUnavailable(str(problem_of(answer)))
             return answer.message if isinstance(answer, Failure) and answer.code in _ACCESS_DENIED else None

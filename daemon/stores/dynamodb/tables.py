@@ -8,7 +8,7 @@ nothing that an existing table could lose by being compared with it.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,6 +58,15 @@ class Table:
     indexes: tuple[Index, ...] = ()
     care: Care = Care()
 
+    @property
+    def kinds(self) -> dict[str, str]:
+        """DynamoDB's types of all key attributes, the indexes' too: strings and numbers."""
+        kinds = dict.fromkeys(self.keys, "S")
+        for index in self.indexes:
+            for name in index.attributes:
+                kinds.setdefault(name, "N" if name in index.numbers else "S")
+        return kinds
+
     def create_request(self) -> dict[str, Any]:
         """Return the `CreateTable` request; every secondary index projects all attributes."""
         request: dict[str, Any] = {
@@ -68,8 +77,7 @@ class Table:
         }
         if self.indexes:
             request["GlobalSecondaryIndexes"] = [index_request(index, self.care.units) for index in self.indexes]
-        names = [*self.keys, *(name for index in self.indexes for name in index_keys(index))]
-        request["AttributeDefinitions"] = attribute_definitions(names)
+        request["AttributeDefinitions"] = attribute_definitions(self.kinds)
         if self.care.protection:
             request["DeletionProtectionEnabled"] = True
         return request
@@ -88,7 +96,7 @@ def index_request(index: Index, units: tuple[int, int] | None) -> dict[str, Any]
     """Return one secondary index as `CreateTable` takes it, on a table with so many units."""
     return {
         "IndexName": index.name,
-        "KeySchema": key_schema(index_keys(index)),
+        "KeySchema": key_schema(index.attributes),
         "Projection": {"ProjectionType": "ALL"},
         **throughput(units),
     }
@@ -101,14 +109,9 @@ def throughput(units: tuple[int, int] | None) -> dict[str, Any]:
     return {"ProvisionedThroughput": {"ReadCapacityUnits": units[0], "WriteCapacityUnits": units[1]}}
 
 
-def attribute_definitions(names: Iterable[str]) -> list[dict[str, str]]:
-    """Return the definitions of key attributes, each once; all are strings."""
-    return [{"AttributeName": name, "AttributeType": "S"} for name in dict.fromkeys(names)]
-
-
-def index_keys(index: Index) -> tuple[str, ...]:
-    """Return an index's key attributes."""
-    return (index.hash,) if index.range is None else (index.hash, index.range)
+def attribute_definitions(kinds: Mapping[str, str]) -> list[dict[str, str]]:
+    """Return the definitions of key attributes of these types."""
+    return [{"AttributeName": name, "AttributeType": kind} for name, kind in kinds.items()]
 
 
 def key_schema(keys: Sequence[str]) -> list[dict[str, str]]:
@@ -150,6 +153,17 @@ class Tables:
     def of_generation(self, generation: Generation, indexes: Sequence[Index] = ()) -> Table:
         """Return the rows table of one generation."""
         return Table(self.rows(generation), (ROW_KEY, ROW_VIEW), ROW_EXPIRY, tuple(indexes), self.care)
+
+    def namesakes(self, generation: Generation) -> Iterator[tuple["Tables", Generation]]:
+        """Iterate the prefixes and projections whose rows table of the same number has the same name as this one.
+
+        A prefix and a projection are joined by a dash, and may both hold dashes.
+        """
+        parts = self.rows(generation).removesuffix(f"-g{generation.number}").split("-")
+        for count in range(1, len(parts)):
+            prefix, name = "-".join(parts[:count]), "-".join(parts[count:])
+            if prefix != self.prefix and name and _PREFIX.fullmatch(prefix):
+                yield Tables(prefix, self.care), Generation(name, generation.number)
 
     def kind(self, table: str) -> str:
         """Return what a table of this prefix holds: `state`, `markers`, `effects` or `rows`."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
-from daemon.core.checkpoint import Checkpoint
+from daemon.core.checkpoint import Checkpoint, Fence, check_over
 from daemon.core.errors import StoreUnavailable
 from daemon.core.identity import Scope
 from daemon.stores.dynamodb.calls import Caller, is_code
@@ -45,16 +45,18 @@ class Taking:
         item = await self.caller.of(scope.of).get(self.tables.state, checkpoint_key(scope))
         return None if item is None else checkpoint_of(item)
 
-    async def take(self, scope: Scope, owner: str, initial: Checkpoint) -> Checkpoint:
-        """Raise the epoch in the name of `owner`, once per owner. Raises StoreProblem."""
+    async def take(self, scope: Scope, owner: str, initial: Checkpoint, over: Fence | None = None) -> Checkpoint:
+        """Raise the epoch in the name of `owner`, once per owner, and only `over` that fence. Raises Superseded."""
 
         async def attempt() -> tuple[Checkpoint, dict[str, Typed]]:
             item = await self.caller.of(scope.of).get(self.tables.state, checkpoint_key(scope))
-            if item is None:
+            held = None if item is None else checkpoint_of(item)
+            if held is None or held.owner != owner:
+                check_over(scope.label, held, over)
+            if item is None or held is None:
                 taken = initial.taken(owner)
                 await self._create(scope, taken)
                 return taken, {}
-            held = checkpoint_of(item)
             if held.owner == owner:
                 return held, item
             return await self._raise(scope, held, owner), item
