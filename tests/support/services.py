@@ -6,6 +6,7 @@ fails its tests with what to install; none is skipped. They end with pytest even
 """
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from daemon.demo.services.dynoxide import Dynoxide, fetch_dynoxide
 from daemon.demo.services.kafka import KafkaBroker, fetch_kafka
 from daemon.demo.services.ministack import Ministack
+from daemon.demo.services.prometheus import fetch_prometheus
 from daemon.demo.services.strict import StrictDynamoDB
 
 
@@ -44,6 +46,12 @@ def strict_dynamodb() -> Iterator[StrictDynamoDB]:
     """The project's own strict DynamoDB, in a process of its own."""
     with StrictDynamoDB() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def promtool(tell: Callable[[str], None]) -> Path:
+    """Prometheus' own checker."""
+    return fetch_prometheus(tell) / "promtool"
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from daemon.demo.interrupts import Interrupts
 from daemon.demo.services.dynoxide import Dynoxide, fetch_dynoxide
 from daemon.demo.services.kafka import KafkaBroker, fetch_kafka, java, lock_kafka
 from daemon.demo.services.ministack import Ministack, ministack_program
+from daemon.demo.services.prometheus import fetch_prometheus
 from daemon.demo.services.strict import StrictDynamoDB
 
 
@@ -44,6 +45,7 @@ def fetch_all() -> None:
     java()
     fetch_kafka(say)
     fetch_dynoxide(say)
+    fetch_prometheus(say)
     ministack_program()
 
 
