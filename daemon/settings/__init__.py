@@ -6,6 +6,7 @@ nor start anything.
     models, engine   the sections: each key's name, unit, limits, default and reason
     root, checks     the whole, and the rules between keys
     kafka, dynamodb  the sections of Kafka sources, and of the DynamoDB store
+    telemetry        the sections that say how the daemon is seen
     kinds            every kind of source and store
     base, secret     what sections are made of
     shape            the walk over the models that the following share
@@ -34,6 +35,7 @@ from daemon.settings.models import (
 from daemon.settings.problems import Problem, SettingsError
 from daemon.settings.root import EffectiveProjection, Settings
 from daemon.settings.secret import Secret
+from daemon.settings.telemetry import HealthSettings, MetricsSettings, TracingSettings
 
 __all__ = [
     "CircuitSettings",
@@ -45,12 +47,14 @@ __all__ = [
     "EngineSettings",
     "FieldMapSettings",
     "FileSourceSettings",
+    "HealthSettings",
     "KafkaGroupSettings",
     "KafkaSecuritySettings",
     "KafkaSourceSettings",
     "Late",
     "LoadedSettings",
     "LoggingSettings",
+    "MetricsSettings",
     "OnError",
     "Problem",
     "ProjectionSettings",
@@ -61,5 +65,6 @@ __all__ = [
     "SourceSettings",
     "SqliteStoreSettings",
     "StoreSettings",
+    "TracingSettings",
     "load_settings",
 ]

@@ -24,6 +24,7 @@ from daemon.settings.models import (
     ProjectionSettings,
     SqliteStoreSettings,
 )
+from daemon.settings.telemetry import HealthSettings, MetricsSettings, TracingSettings
 
 SECTIONS_CLASH = "sections_clash"
 """Type of the pydantic error that carries the clashes; its context holds them under `clashes`."""
@@ -54,6 +55,9 @@ class Settings(Section):
     coordination: CoordinationSettings = CoordinationSettings()
     engine: EngineSettings = EngineSettings()
     logging: LoggingSettings = LoggingSettings()
+    metrics: MetricsSettings = MetricsSettings()
+    health: HealthSettings = HealthSettings()
+    tracing: TracingSettings = TracingSettings()
     projections: Table[ProjectionSettings] = Field(default_factory=dict)
 
     @model_validator(mode="after")

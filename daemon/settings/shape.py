@@ -80,6 +80,9 @@ UNITS: Mapping[str, str] = {
     "_in_a_row": "events",
     "_conflicts": "conflicts",
     "_restarts": "restarts",
+    "_shards": "shards",
+    "_links": "links",
+    "port": "TCP port",
 }
 """The unit that the end of a number's name stands for."""
 
