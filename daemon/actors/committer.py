@@ -22,13 +22,14 @@ from daemon.core.commit import (
     RowMoved,
     TooLarge,
     Unknown,
+    Unlisted,
 )
 from daemon.core.errors import StoreFull, StoreUnavailable
 from daemon.core.identity import Scope
 from daemon.core.recovery import Step, after_outcome, backoff
 from daemon.ports.observer import CommitDelayed
 
-type Answer = Committed | Duplicate | RowMoved | TooLarge | Rejected | Fenced
+type Answer = Committed | Duplicate | RowMoved | Unlisted | TooLarge | Rejected | Fenced
 """An outcome that needs another fold, or none."""
 
 

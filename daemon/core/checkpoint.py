@@ -10,6 +10,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 
+from daemon.core.cursor import Redelivery
 from daemon.core.errors import Superseded
 from daemon.core.positions import START, Position
 
@@ -49,7 +50,7 @@ class Checkpoint:
     None when released. `reason`: why it is parked or paused, for people. `incarnation`: the log's identity, opaque to
     all but its source. `segment`, `segment_seq`: the newest packed segment and the commit that wrote it; `parked_seq`:
     the commit that last changed the parked keys: a new owner reads until it sees both. `dead_run`: dead letters in a
-    row. `counters`: totals since the origin.
+    row. `counters`: totals since the origin. `redelivery`: the second cursor, also once its work is done.
     `since`: when `state` last changed. `stuck_at`: the position of the record that a parked shard cannot go past.
     """
 
@@ -71,6 +72,7 @@ class Checkpoint:
     operation_seq: int = 0
     code_digest: str = ""
     counters: Mapping[str, int] = field(default_factory=dict[str, int])
+    redelivery: Redelivery | None = None
     since: datetime | None = None
     stuck_at: Position | None = None
 

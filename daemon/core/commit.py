@@ -11,8 +11,10 @@ from typing import NamedTuple
 
 from daemon.core.checkpoint import Checkpoint, Fence
 from daemon.core.identity import RowKey, Scope
+from daemon.core.operations import ShardOutcome
 from daemon.core.positions import Position
 from daemon.core.rows import Effect, RowCheck, RowWrite
+from daemon.core.waiting import LetterRef, ParkedRef, Ref, Settle, SkippedRange, Wish
 from daemon.core.window import SegmentWrite
 
 INLINE_PAYLOAD_BYTES = 256 * 1024
@@ -46,6 +48,13 @@ class DeadLetter:
     payload_size: int
     payload_digest: bytes
     at: datetime
+    wish: Wish | None = None
+    """What a person asked to be done with it, until the shard's owner has."""
+
+    @property
+    def ref(self) -> LetterRef:
+        """Its name within its scope."""
+        return LetterRef(self.position, self.event_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +71,13 @@ class ParkedEvent:
     reason: str
     detail: str
     at: datetime
+    wish: Wish | None = None
+    """Set while its key is being released."""
+
+    @property
+    def ref(self) -> ParkedRef:
+        """Its name within its scope."""
+        return ParkedRef(self.key, self.position, self.event_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +85,9 @@ class Commit:
     """One transaction of one scope.
 
     `fence` is the checkpoint's condition, `checkpoint` its whole new value. `markers` must not exist yet.
-    `markers_expire_at` is in epoch seconds.
+    `markers_expire_at` is in epoch seconds. `settles` are waiting entries that must be there, and what becomes of them.
+    `skips` are ranges that stand as skipped from now on, in place of any that end where they do. `outcomes` say what
+    the shard makes of operations, in place of what it said of the same ones before.
     """
 
     scope: Scope
@@ -83,6 +101,9 @@ class Commit:
     effects: tuple[Effect, ...] = ()
     dead_letters: tuple[DeadLetter, ...] = ()
     parked: tuple[ParkedEvent, ...] = ()
+    settles: tuple[Settle, ...] = ()
+    skips: tuple[SkippedRange, ...] = ()
+    outcomes: tuple[ShardOutcome, ...] = ()
 
     @property
     def commit_id(self) -> str:
@@ -90,7 +111,19 @@ class Commit:
         return self.checkpoint.commit_id
 
 
-type Action = RowWrite | RowCheck | MarkerWrite | SegmentWrite | Effect | DeadLetter | ParkedEvent | Checkpoint
+type Action = (
+    RowWrite
+    | RowCheck
+    | MarkerWrite
+    | SegmentWrite
+    | Effect
+    | DeadLetter
+    | ParkedEvent
+    | Settle
+    | SkippedRange
+    | ShardOutcome
+    | Checkpoint
+)
 """One item that a transaction touches."""
 
 
@@ -140,6 +173,13 @@ class RowMoved:
 
 
 @dataclass(frozen=True, slots=True)
+class Unlisted:
+    """Nothing applied: these waiting entries, which the commit settles, are not there (any more)."""
+
+    refs: frozenset[Ref]
+
+
+@dataclass(frozen=True, slots=True)
 class Fenced:
     """Nothing applied: the checkpoint moved under another hand.
 
@@ -178,4 +218,4 @@ class Unknown:
     detail: str
 
 
-type Outcome = Committed | Duplicate | RowMoved | Fenced | Busy | TooLarge | Rejected | Unknown
+type Outcome = Committed | Duplicate | RowMoved | Unlisted | Fenced | Busy | TooLarge | Rejected | Unknown

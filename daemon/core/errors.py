@@ -122,6 +122,12 @@ class StoreTooNew(StoreProblem):
     remedy = Remedy.FIX_SETTINGS
 
 
+class OperationsMoved(StoreProblem):
+    """A command was accepted since the operations were read: they are read again before the shard is taken."""
+
+    remedy = Remedy.NOTHING
+
+
 class Superseded(ProjectiondError):
     """Another owner raised the epoch; this incarnation of the shard ends and drops all memory."""
 

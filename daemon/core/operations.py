@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from daemon.core.checkpoint import Checkpoint, CheckpointState
 from daemon.core.commands import Actor, Plain
+from daemon.core.errors import OperationsMoved
 from daemon.core.identity import Generation, Scope, ShardId
 from daemon.core.positions import Position, parse_position, position_text
 
@@ -169,6 +170,12 @@ EXCLUDES: dict[str, frozenset[str]] = {
 
 LEAVING = {"rewind": "replay abort", "replay.apply": "replay abort"}
 """The command that ends one which is under way."""
+
+
+def check_seen(scope: Scope, stands: int, seen: int | None) -> None:
+    """Raise OperationsMoved where the standing's sequence is no longer the one seen (None: it may be any)."""
+    if seen is not None and stands != seen:
+        raise OperationsMoved(f"{scope.label}: operation {stands} was accepted after {seen} was seen; looking again")
 
 
 def conflict(standing: Standing, name: str, shard: ShardId | None) -> OpenOperation | None:

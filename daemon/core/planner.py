@@ -36,6 +36,7 @@ from daemon.core.positions import Position, position_text
 from daemon.core.projection import Dedup, ProjectionSpec
 from daemon.core.rows import ABSENT, Expectation, RowCheck, RowWrite, StoredRow, WriteKind
 from daemon.core.view import Touch, View
+from daemon.core.waiting import Settle, SkippedRange
 from daemon.core.window import SegmentLog, SegmentWrite
 
 
@@ -44,7 +45,8 @@ class PlanContext:
     """What a commit is planned on.
 
     `now` is aware; `before` is the checkpoint it goes on top of, `pending` the segment of a commit still in flight.
-    `identify` gives the log's incarnation for the newest record and position; `dead_run` the dead letters in a row.
+    `settles` and `skips` go into the commit as they are. `identify` gives the log's incarnation for the newest record and
+    position; `dead_run` the dead letters in a row.
     """
 
     scope: Scope
@@ -57,6 +59,8 @@ class PlanContext:
     pending: SegmentWrite | None = None
     identify: Callable[[Record | None, Position], str | None] = lambda _last, _through: None
     dead_run: int = 0
+    settles: tuple[Settle, ...] = ()
+    skips: tuple[SkippedRange, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +118,8 @@ def plan(folded: Folded, chunk: Chunk, context: PlanContext) -> Planned | Oversi
         effects=tuple({effect.id: effect for effect in reversed(folded.effects)}.values())[::-1],
         dead_letters=_dead_letters(folded, records, context),
         parked=parked,
+        settles=context.settles,
+        skips=context.skips,
     )
     commit = replace(draft, checkpoint=_checkpoint_after(draft, folded, chunk, context))
     oversize = _beyond_limits(commit, folded.count, context.limits)
@@ -234,12 +240,13 @@ def _dead_letters(folded: Folded, records: list[Record], context: PlanContext) -
     letters: dict[tuple[Position, str], DeadLetter] = {}
     for index, failure in sorted(folded.failures.items()):
         if folded.verdicts[index] is not Verdict.PARKED:
-            letter = _dead_letter(records[index], failure, context.now)
+            letter = dead_letter(records[index], failure, context.now)
             letters.setdefault((letter.position, letter.event_id), letter)
     return tuple(letters.values())
 
 
-def _dead_letter(record: Record, failure: Failure, now: datetime) -> DeadLetter:
+def dead_letter(record: Record, failure: Failure, now: datetime) -> DeadLetter:
+    """Return the dead letter of a record."""
     raw = record.raw
     digest = blake2b(raw, digest_size=DIGEST_BYTES)
     no_id = "" if record.position else digest.hexdigest()  # a queue's bad records are told apart by what they hold
@@ -333,6 +340,9 @@ def actions_of(commit: Commit) -> Iterable[Action]:
     yield from commit.effects
     yield from commit.dead_letters
     yield from commit.parked
+    yield from commit.settles
+    yield from commit.skips
+    yield from commit.outcomes
 
 
 def count_actions(commit: Commit) -> tuple[int, int]:
@@ -341,6 +351,7 @@ def count_actions(commit: Commit) -> tuple[int, int]:
     return (
         fixed + len(commit.rows) + len(commit.checks) + len(commit.markers)
         + len(commit.effects) + len(commit.dead_letters) + len(commit.parked)
+        + len(commit.settles) + len(commit.skips) + len(commit.outcomes)
     ), fixed  # fmt: skip
 
 

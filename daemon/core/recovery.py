@@ -17,6 +17,7 @@ from daemon.core.commit import (
     RowMoved,
     TooLarge,
     Unknown,
+    Unlisted,
 )
 from daemon.core.errors import (
     LogLost,
@@ -87,6 +88,8 @@ def after_outcome(outcome: Outcome, *, events: int, row_conflicts: int, waited: 
             return Step.SETTLE
         case Duplicate():
             return Step.REFOLD_WITHOUT
+        case Unlisted():
+            return Step.RELOAD
         case RowMoved():
             return Step.RELOAD if row_conflicts <= policy.max_row_conflicts else Step.TROUBLE
         case Busy():

@@ -7,7 +7,7 @@ an entry is removed in the very commit that applies it, so it is applied once.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
@@ -71,13 +71,15 @@ class Settle:
 class SkippedRange:
     """Positions after `after` up to and including `through` that were never applied: the checkpoint passed over them.
 
-    Ranges of a scope never overlap; `through` tells them apart. `note` says who skipped them and why.
+    Ranges of a scope never overlap; `through` tells them apart. `note` says who skipped them and why. `counted`: its
+    events are in the checkpoint's `read` and `skipped`; otherwise nobody counted them.
     """
 
     after: Position
     through: Position
     at: datetime
     note: str = ""
+    counted: bool = False
 
 
 class LetterNote(NamedTuple):
@@ -136,7 +138,7 @@ class Waiting:
             [note for note in self.letters if after < note.position <= until],
             [note for note in self.parked if after < note.position <= until],
             [
-                SkippedRange(max(one.after, after), min(one.through, until), one.at, one.note)
+                replace(one, after=max(one.after, after), through=min(one.through, until))
                 for one in self.skipped
                 if one.after < until and one.through > after
             ],
@@ -155,4 +157,4 @@ def shrunk(
     ends = [(one.after, max(one.after, after))]
     ends += [(max(low, one.after), high) for low, high in left if one.after < high <= one.through]
     ends.append((min(through, one.through), one.through))
-    return [SkippedRange(low, high, one.at, one.note) for low, high in ends if low < high]
+    return [replace(one, after=low, through=high) for low, high in ends if low < high]

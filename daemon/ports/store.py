@@ -18,8 +18,10 @@ from daemon.core.generations import GenerationRecord
 from daemon.core.identity import Generation, RowKey, Scope
 from daemon.core.inventory import Part
 from daemon.core.leases import Presence
+from daemon.core.operations import Operation, ShardOutcome, Standing
 from daemon.core.projection import Index
 from daemon.core.rows import Effect, StoredRow
+from daemon.core.waiting import LetterRef, ParkedRef, Waiting, Wish
 from daemon.core.window import StoredSegment
 
 
@@ -81,11 +83,20 @@ class Store(Protocol):
         """Read one checkpoint, consistently; None when the shard was never taken."""
         ...
 
-    async def take(self, scope: Scope, owner: str, initial: Checkpoint, over: Fence | None = None) -> Checkpoint:
+    async def take(
+        self,
+        scope: Scope,
+        owner: str,
+        initial: Checkpoint,
+        over: Fence | None = None,
+        *,
+        seen: int | None = None,
+    ) -> Checkpoint:
         """Raise the epoch by compare-and-set in the name of `owner` and return the checkpoint as it then stands.
 
         `initial` is what the shard begins with when it was never taken. With `over` it is taken only where it still
-        stands at that fence (`UNTAKEN`: was never taken). Raises Superseded where it does not, StoreProblem.
+        stands at that fence (`UNTAKEN`: was never taken). With `seen` it is taken only while that is the sequence of
+        the generation's standing. Raises Superseded, OperationsMoved where it is not so, StoreProblem.
         """
         ...
 
@@ -118,6 +129,45 @@ class Store(Protocol):
 
     async def dead_letters(self, scope: Scope, limit: int) -> Sequence[DeadLetter]:
         """Return up to `limit` dead letters, in position order."""
+        ...
+
+    async def waiting(self, scope: Scope) -> Waiting:
+        """Read what waits to be applied: dead letters, parked events (without payloads), skipped ranges."""
+        ...
+
+    async def find_letters(self, scope: Scope, refs: Collection[LetterRef]) -> Sequence[DeadLetter]:
+        """Return those of these dead letters that are there, in position order."""
+        ...
+
+    async def wish(self, scope: Scope, refs: Collection[LetterRef | ParkedRef], wish: Wish | None) -> int:
+        """Note on these entries what a person wishes (None: nothing any more). Returns how many are there.
+
+        The shard's owner carries it out. An entry that is gone stays gone. Raises StoreProblem.
+        """
+        ...
+
+    async def standing(self, generation: Generation) -> Standing:
+        """Read where a generation's operations stand, consistently. Raises StoreProblem."""
+        ...
+
+    async def accept(self, operation: Operation, after: Standing) -> Operation | None:
+        """Write an operation and the standing after it, together, where it is the next one.
+
+        Returns the operation that stands for its request: this one, or an earlier one of the same request; None where
+        another operation took its sequence. Idempotent. Raises StoreProblem.
+        """
+        ...
+
+    async def requested(self, generation: Generation, request: str) -> Operation | None:
+        """Return the operation that a request became, if it became one."""
+        ...
+
+    async def operations(self, generation: Generation, after: int, limit: int) -> Sequence[Operation]:
+        """Return up to `limit` operations with a higher sequence than `after`, oldest first."""
+        ...
+
+    async def outcomes(self, generation: Generation, sequence: int) -> Sequence[ShardOutcome]:
+        """Return what shards made of an operation, as far as they have committed it."""
         ...
 
     async def effects(self, generation: Generation, limit: int) -> Sequence[Effect]:

@@ -30,8 +30,10 @@ from daemon.core.errors import StoreRefused, StoreUnavailable
 from daemon.core.identity import Generation, RowKey, Scope
 from daemon.core.inventory import Part
 from daemon.core.leases import Presence
+from daemon.core.operations import Operation, ShardOutcome, Standing
 from daemon.core.projection import Index
 from daemon.core.rows import Effect, StoredRow
+from daemon.core.waiting import LetterRef, ParkedRef, Waiting, Wish
 from daemon.core.window import ENTRY_BYTES, StoredSegment
 from daemon.ports.store import GenerationRecord
 from daemon.stores.sqlite_codec import (
@@ -290,9 +292,13 @@ class SqliteStore:
         """Read one checkpoint; None when the shard was never taken."""
         return await self._look(lambda connection: self._committing.checkpoint(connection, scope))
 
-    async def take(self, scope: Scope, owner: str, initial: Checkpoint, over: Fence | None = None) -> Checkpoint:
-        """Raise the epoch in the name of `owner`, once per owner. Raises Superseded, StoreProblem."""
-        return await self._write(lambda connection: self._committing.take(connection, scope, owner, initial, over))
+    async def take(
+        self, scope: Scope, owner: str, initial: Checkpoint, over: Fence | None = None, *, seen: int | None = None
+    ) -> Checkpoint:
+        """Raise the epoch in the name of `owner`, once per owner. Raises Superseded, OperationsMoved, StoreProblem."""
+        return await self._write(
+            lambda connection: self._committing.take(connection, scope, owner, initial, over, seen)
+        )
 
     async def commit(self, commit: Commit, attempt: int) -> Outcome:
         """Apply a commit, whole or not at all.
@@ -373,6 +379,40 @@ class SqliteStore:
         return await self._look(
             lambda connection: [dead_letter_of(row) for row in connection.execute(select, (*scope, limit))]
         )
+
+    async def waiting(self, scope: Scope) -> Waiting:
+        """Read what waits to be applied, of one moment, without payloads."""
+        return await self._look(lambda connection: self._committing.waiting.read(connection, scope))
+
+    async def find_letters(self, scope: Scope, refs: Collection[LetterRef]) -> Sequence[DeadLetter]:
+        """Return those of these dead letters that are there, in position order."""
+        return await self._look(lambda connection: self._committing.waiting.letters(connection, scope, refs))
+
+    async def wish(self, scope: Scope, refs: Collection[LetterRef | ParkedRef], wish: Wish | None) -> int:
+        """Note a wish on entries, all together. Returns how many are there."""
+        return await self._write(lambda connection: self._committing.waiting.wish(connection, scope, refs, wish))
+
+    async def standing(self, generation: Generation) -> Standing:
+        """Read where a generation's operations stand."""
+        return await self._look(lambda connection: self._committing.operations.standing(connection, generation))
+
+    async def accept(self, operation: Operation, after: Standing) -> Operation | None:
+        """Write an operation and the standing after it, where it is the next one."""
+        return await self._write(lambda connection: self._committing.operations.accept(connection, operation, after))
+
+    async def requested(self, generation: Generation, request: str) -> Operation | None:
+        """Return the operation that a request became."""
+        held = self._committing.operations
+        return await self._look(lambda connection: held.requested(connection, generation, request))
+
+    async def operations(self, generation: Generation, after: int, limit: int) -> Sequence[Operation]:
+        """Return later operations, oldest first."""
+        held = self._committing.operations
+        return await self._look(lambda connection: held.later(connection, generation, after, limit))
+
+    async def outcomes(self, generation: Generation, sequence: int) -> Sequence[ShardOutcome]:
+        """Return what shards made of an operation."""
+        return await self._look(lambda connection: self._committing.operations.noted(connection, generation, sequence))
 
     async def effects(self, generation: Generation, limit: int) -> Sequence[Effect]:
         """Return up to `limit` effects that wait to be relayed, in commit order."""

@@ -16,9 +16,11 @@ import orjson
 
 from daemon.core.checkpoint import Checkpoint, CheckpointState
 from daemon.core.commit import DeadLetter, ParkedEvent
+from daemon.core.cursor import cursor_form, cursor_of
 from daemon.core.identity import Scope
 from daemon.core.positions import Position, parse_position, position_text
 from daemon.core.rows import Effect, StoredRow
+from daemon.core.waiting import Wish
 from daemon.wire.exact_json import dumps_row, loads_row
 
 type Column = str | int | bytes | None
@@ -91,6 +93,9 @@ def checkpoint_params(checkpoint: Checkpoint) -> Params:
         checkpoint.operation_seq,
         checkpoint.code_digest,
         orjson.dumps(dict(checkpoint.counters)).decode(),
+        None if checkpoint.redelivery is None else orjson.dumps(cursor_form(checkpoint.redelivery)).decode(),
+        _time_text(checkpoint.since),
+        None if checkpoint.stuck_at is None else position_text(checkpoint.stuck_at),
     )
 
 
@@ -116,6 +121,9 @@ def checkpoint_of(row: Sequence[Any]) -> Checkpoint:
         operation_seq=row[15],
         code_digest=row[16],
         counters=orjson.loads(row[17]),
+        redelivery=None if row[18] is None else cursor_of(orjson.loads(row[18])),
+        since=None if row[19] is None else datetime.fromisoformat(row[19]),
+        stuck_at=None if row[20] is None else parse_position(row[20]),
     )
 
 
@@ -135,9 +143,9 @@ def stored_row(attributes: str | None, version: int, source: str, sequences: str
 
 
 DEAD_LETTER_COLUMNS = (
-    "place, event_id, position, key, reason, detail, handler, payload, payload_size, payload_digest, at"
+    "place, event_id, position, key, reason, detail, handler, payload, payload_size, payload_digest, at, wish"
 )
-PARKED_COLUMNS = "key, place, event_id, position, payload, reason, detail, at"
+PARKED_COLUMNS = "key, place, event_id, position, payload, reason, detail, at, wish"
 EFFECT_COLUMNS = "id, name, payload, event_id, key"
 
 
@@ -157,6 +165,7 @@ def dead_letter_params(scope: Scope, letters: Iterable[DeadLetter]) -> list[Para
             letter.payload_size,
             letter.payload_digest,
             letter.at.isoformat(),
+            letter.wish,
         )
         for letter in letters
     ]
@@ -175,7 +184,13 @@ def dead_letter_of(row: Sequence[Any]) -> DeadLetter:
         payload_size=row[8],
         payload_digest=row[9],
         at=datetime.fromisoformat(row[10]),
+        wish=wish_of(row[11]),
     )
+
+
+def wish_of(text: str | None) -> Wish | None:
+    """Return a wish as it stands in its column."""
+    return None if text is None else Wish(text)
 
 
 def parked_params(scope: Scope, events: Iterable[ParkedEvent]) -> list[Params]:
@@ -191,6 +206,7 @@ def parked_params(scope: Scope, events: Iterable[ParkedEvent]) -> list[Params]:
             event.reason,
             event.detail,
             event.at.isoformat(),
+            event.wish,
         )
         for event in events
     ]
@@ -206,6 +222,7 @@ def parked_of(row: Sequence[Any]) -> ParkedEvent:
         reason=row[5],
         detail=row[6],
         at=datetime.fromisoformat(row[7]),
+        wish=wish_of(row[8]),
     )
 
 

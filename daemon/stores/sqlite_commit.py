@@ -15,6 +15,7 @@ from daemon.core.checkpoint import Checkpoint, Fence, check_over
 from daemon.core.commit import Commit, Committed, Duplicate, Fenced, Outcome, Rejected, RowMoved
 from daemon.core.errors import EventProblem
 from daemon.core.identity import RowKey, Scope
+from daemon.core.operations import check_seen
 from daemon.core.rows import ABSENT, Expectation, RowWrite, WriteKind
 from daemon.core.values import add_exact
 from daemon.stores.sqlite_codec import (
@@ -31,7 +32,9 @@ from daemon.stores.sqlite_codec import (
     parked_params,
     text_of,
 )
+from daemon.stores.sqlite_operations import Operations
 from daemon.stores.sqlite_schema import CHECKPOINT_COLUMNS, SCOPE_COLUMNS, Tables, quoted
+from daemon.stores.sqlite_waiting import WaitingEntries
 from daemon.wire.exact_json import loads_row
 
 _COMMITTED = Committed()
@@ -53,6 +56,8 @@ class Committing:
     def __init__(self, tables: Tables) -> None:
         """Build each statement once, so that the driver's cache of prepared ones finds it."""
         self._tables = tables
+        self.waiting = WaitingEntries(tables)
+        self.operations = Operations(tables)
         assignments = ", ".join(f"{name} = ?" for name in CHECKPOINT_COLUMNS)
         self._advance = (
             f"UPDATE {tables.checkpoints} SET {assignments} WHERE {_SCOPE_IS} AND epoch = ? AND commit_seq = ?"
@@ -75,14 +80,25 @@ class Committing:
         row = connection.execute(self._read, scope).fetchone()
         return None if row is None else checkpoint_of(row)
 
-    def take(
-        self, connection: sqlite3.Connection, scope: Scope, owner: str, initial: Checkpoint, over: Fence | None
+    def take(  # noqa: PLR0913, PLR0917 - what a take is conditioned on
+        self,
+        connection: sqlite3.Connection,
+        scope: Scope,
+        owner: str,
+        initial: Checkpoint,
+        over: Fence | None,
+        seen: int | None,
     ) -> Checkpoint:
-        """Raise the epoch in the name of `owner`, once per owner, and only `over` that fence. Raises Superseded."""
+        """Raise the epoch in the name of `owner`, once per owner, where it stands as was seen.
+
+        Raises Superseded, OperationsMoved.
+        """
         stands = self.checkpoint(connection, scope)
         if stands is not None and stands.owner == owner:
             return stands
         check_over(scope.label, stands, over)
+        if seen is not None:
+            check_seen(scope, self.operations.standing(connection, scope.of).sequence, seen)
         if stands is None:
             taken = initial.taken(owner)
             connection.execute(self._begin, (*scope, *checkpoint_params(taken)))
@@ -110,13 +126,24 @@ class Committing:
             insert_many(connection, self._segment, params)
             if segment.drop_below > 0:
                 connection.execute(self._drop_segments, (*scope, segment.drop_below))
+        self._append(connection, commit)
+        return _COMMITTED
+
+    def _append(self, connection: sqlite3.Connection, commit: Commit) -> None:
+        """Write what only is added or settled. Raises Undo."""
+        scope = commit.scope
         if commit.dead_letters:
             insert_many(connection, self._dead_letter, dead_letter_params(scope, commit.dead_letters))
         if commit.parked:
             insert_many(connection, self._parked, parked_params(scope, commit.parked))
+        if commit.settles and not self.waiting.settle(connection, scope, commit.settles):
+            raise Undo(lambda again: self.waiting.unlisted(again, commit))
+        if commit.skips:
+            self.waiting.skip(connection, scope, commit.skips)
+        if commit.outcomes:
+            self.operations.note(connection, commit.outcomes)
         if commit.effects:
             insert_many(connection, self._effect, effect_params(scope, commit.effects))
-        return _COMMITTED
 
     def _fenced(self, connection: sqlite3.Connection, commit: Commit) -> Outcome:
         stands = self.checkpoint(connection, commit.scope)

@@ -18,11 +18,12 @@ from daemon.core.projection import Index
 
 APPLICATION_ID = 0x50726A64
 """`Prjd`, at offset 68 of the file: whose database this is."""
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 CHECKPOINT_COLUMNS = (
     "position", "origin", "epoch", "commit_seq", "commit_id", "owner", "state", "reason", "incarnation", "watermark",
     "caught_up", "segment", "segment_seq", "parked_seq", "dead_run", "operation_seq", "code_digest", "counters",
+    "redelivery", "since", "stuck_at",
 )  # fmt: skip
 SCOPE_COLUMNS = ("projection", "generation", "source", "shard")
 
@@ -39,7 +40,8 @@ class Tables:
     """The quoted names of the daemon's own tables under one prefix."""
 
     __slots__ = (
-        "checkpoints", "dead_letters", "effects", "generations", "markers", "parked", "prefix", "replicas", "segments",
+        "checkpoints", "dead_letters", "effects", "generations", "markers", "operations", "outcomes", "parked",
+        "prefix", "replicas", "segments", "skipped", "standings",
     )  # fmt: skip
 
     def __init__(self, prefix: str) -> None:
@@ -53,6 +55,10 @@ class Tables:
         self.effects = quoted(f"{prefix}-effects")
         self.generations = quoted(f"{prefix}-generations")
         self.replicas = quoted(f"{prefix}-replicas")
+        self.skipped = quoted(f"{prefix}-skipped")
+        self.standings = quoted(f"{prefix}-standings")
+        self.operations = quoted(f"{prefix}-operations")
+        self.outcomes = quoted(f"{prefix}-outcomes")
 
     def statements(self) -> Iterable[str]:
         """Iterate the statements that make these tables where they are missing."""
@@ -99,8 +105,35 @@ class Tables:
             f"{make} {self.replicas} (replica TEXT NOT NULL PRIMARY KEY, beat INTEGER NOT NULL, runs TEXT NOT NULL) "
             "WITHOUT ROWID"
         )
+        yield (
+            f"{make} {self.skipped} ({_SCOPE}, place BLOB NOT NULL, after TEXT NOT NULL, through TEXT NOT NULL, "
+            f"at TEXT NOT NULL, note TEXT NOT NULL, counted INTEGER NOT NULL, "
+            f"PRIMARY KEY ({_SCOPE_KEY}, place)) WITHOUT ROWID"
+        )
+        generation = "projection TEXT NOT NULL, generation INTEGER NOT NULL"
+        yield (
+            f"{make} {self.standings} ({generation}, form TEXT NOT NULL, PRIMARY KEY (projection, generation)) "
+            "WITHOUT ROWID"
+        )
+        yield (
+            f"{make} {self.operations} ({generation}, sequence INTEGER NOT NULL, request TEXT NOT NULL, "
+            "form TEXT NOT NULL, PRIMARY KEY (projection, generation, sequence), "
+            "UNIQUE (projection, generation, request))"
+        )
+        yield (
+            f"{make} {self.outcomes} ({generation}, sequence INTEGER NOT NULL, source TEXT NOT NULL, "
+            "shard TEXT NOT NULL, form TEXT NOT NULL, "
+            "PRIMARY KEY (projection, generation, sequence, source, shard))"
+        )
         waiting = quoted(f"{self.prefix}-effects-waiting")
         yield f"CREATE INDEX IF NOT EXISTS {waiting} ON {self.effects} (projection, generation, seq)"
+
+    def later_columns(self) -> Iterable[tuple[str, str, str]]:
+        """Iterate the columns that tables of earlier schema versions lack: table, column, its declaration."""
+        for column in ("redelivery", "since", "stuck_at"):
+            yield self.checkpoints, column, "TEXT"
+        yield self.dead_letters, "wish", "TEXT"
+        yield self.parked, "wish", "TEXT"
 
 
 def rows_statements(generation: Generation, indexes: Sequence[Index]) -> Iterable[str]:
@@ -162,6 +195,10 @@ def create(connection: sqlite3.Connection, path: Path, tables: Tables) -> None:
         check_file(connection, path)
         for statement in tables.statements():
             connection.execute(statement)
+        for table, column, declaration in tables.later_columns():
+            held = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
+            if column not in held:
+                connection.execute(f"ALTER TABLE {table} ADD COLUMN {column} {declaration}")
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         connection.execute("COMMIT")

@@ -48,7 +48,8 @@ class WaitingEntries:
             scope,
         )
         skipped = connection.execute(
-            f"SELECT after, through, at, note FROM {self._tables.skipped} WHERE {_SCOPE_IS} ORDER BY place", scope
+            f"SELECT after, through, at, note, counted FROM {self._tables.skipped} WHERE {_SCOPE_IS} ORDER BY place",
+            scope,
         )
         return Waiting(
             [
@@ -62,8 +63,10 @@ class WaitingEntries:
                 for key, position, event_id, reason, at, wish in parked
             ],
             [
-                SkippedRange(parse_position(after), parse_position(through), datetime.fromisoformat(at), note)
-                for after, through, at, note in skipped
+                SkippedRange(
+                    parse_position(after), parse_position(through), datetime.fromisoformat(at), note, bool(counted)
+                )
+                for after, through, at, note, counted in skipped
             ],
         )
 
@@ -110,7 +113,8 @@ class WaitingEntries:
 
     def skip(self, connection: sqlite3.Connection, scope: Scope, ranges: Iterable[SkippedRange]) -> None:
         """Write skipped ranges, each in place of one that ends where it does."""
-        insert = f"INSERT OR REPLACE INTO {self._tables.skipped} ({', '.join(SCOPE_COLUMNS)}, place, after, through, at, note)"
+        columns = ", ".join((*SCOPE_COLUMNS, "place", "after", "through", "at", "note", "counted"))
+        insert = f"INSERT OR REPLACE INTO {self._tables.skipped} ({columns})"
         params: list[Params] = [
             (
                 *scope,
@@ -119,6 +123,7 @@ class WaitingEntries:
                 position_text(one.through),
                 one.at.isoformat(),
                 one.note,
+                int(one.counted),
             )
             for one in ranges
         ]

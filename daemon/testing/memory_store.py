@@ -10,7 +10,7 @@ holds the store's own values; a fault answers instead of one commit and is then 
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import anyio
 import anyio.lowlevel
@@ -30,17 +30,31 @@ from daemon.core.commit import (
     RowMoved,
     TooLarge,
     Unknown,
+    Unlisted,
 )
 from daemon.core.errors import EventProblem, StoreProblem, StoreRefused
 from daemon.core.generations import GenerationRecord
 from daemon.core.identity import Generation, RowKey, Scope
 from daemon.core.inventory import Part, PartState
 from daemon.core.leases import Presence
+from daemon.core.operations import Operation, ShardOutcome, Standing, check_seen
 from daemon.core.planner import actions_of
 from daemon.core.positions import Position
 from daemon.core.projection import Index
 from daemon.core.rows import ABSENT, Effect, Expectation, RowCheck, RowWrite, StoredRow, WriteKind
 from daemon.core.values import add_exact
+from daemon.core.waiting import (
+    LetterNote,
+    LetterRef,
+    ParkedNote,
+    ParkedRef,
+    Ref,
+    Settle,
+    SkippedRange,
+    SkipRef,
+    Waiting,
+    Wish,
+)
 from daemon.core.window import ENTRY_BYTES, StoredSegment
 
 
@@ -72,7 +86,13 @@ class MemoryData:
         default_factory=dict[Scope, dict[tuple[Position, str], DeadLetter]]
     )
     parked: dict[Scope, list[ParkedEvent]] = field(default_factory=dict[Scope, list[ParkedEvent]])
+    skipped: dict[Scope, dict[Position, SkippedRange]] = field(
+        default_factory=dict[Scope, dict[Position, SkippedRange]]
+    )
     presences: dict[str, Presence] = field(default_factory=dict[str, Presence])
+    standings: dict[Generation, Standing] = field(default_factory=dict[Generation, Standing])
+    operations: dict[Generation, list[Operation]] = field(default_factory=dict[Generation, list[Operation]])
+    outcomes: dict[tuple[Scope, int], ShardOutcome] = field(default_factory=dict[tuple[Scope, int], ShardOutcome])
 
 
 class MemoryStore:
@@ -154,12 +174,21 @@ class MemoryStore:
         """Read one checkpoint."""
         return deepcopy((await self._arrive()).checkpoints.get(scope))
 
-    async def take(self, scope: Scope, owner: str, initial: Checkpoint, over: Fence | None = None) -> Checkpoint:
+    async def take(
+        self,
+        scope: Scope,
+        owner: str,
+        initial: Checkpoint,
+        over: Fence | None = None,
+        *,
+        seen: int | None = None,
+    ) -> Checkpoint:
         """Raise the epoch in the name of `owner`; again by the same owner, return what stands."""
         data = await self._arrive()
         held = data.checkpoints.get(scope)
         if held is None or held.owner != owner:
             check_over(scope.label, held, over)
+            check_seen(scope, data.standings.get(scope.of, Standing()).sequence, seen)
             held = data.checkpoints[scope] = deepcopy(held or initial).taken(owner)
         return deepcopy(held)
 
@@ -199,6 +228,9 @@ class MemoryStore:
         moved = frozenset(part.key for part in (*commit.rows, *commit.checks) if not self._stands(generation, part))
         if moved:
             return RowMoved(moved)
+        unlisted = frozenset(settle.ref for settle in commit.settles if not self._listed(commit.scope, settle.ref))
+        if unlisted:
+            return Unlisted(unlisted)
         try:
             rows = [(write, self._after(generation, write)) for write in commit.rows]
         except EventProblem as problem:
@@ -253,7 +285,38 @@ class MemoryStore:
         for letter in commit.dead_letters:
             data.dead.setdefault(scope, {}).setdefault((letter.position, letter.event_id), letter)
         data.parked.setdefault(scope, []).extend(commit.parked)
+        for settle in commit.settles:
+            self._settle(scope, settle)
+        for one in commit.skips:
+            data.skipped.setdefault(scope, {})[one.through] = one
+        for outcome in commit.outcomes:
+            data.outcomes[scope, outcome.sequence] = outcome
         data.checkpoints[scope] = commit.checkpoint
+
+    def _listed(self, scope: Scope, ref: Ref) -> bool:
+        match ref:
+            case LetterRef():
+                return ref in self.data.dead.get(scope, {})
+            case ParkedRef():
+                return any(event.ref == ref for event in self.data.parked.get(scope, ()))
+            case SkipRef():
+                return ref.through in self.data.skipped.get(scope, {})
+
+    def _settle(self, scope: Scope, settle: Settle) -> None:
+        """Remove a waiting entry, or amend it."""
+        data, ref, keep = self.data, settle.ref, settle.keep
+        changes = {} if keep is None else {"reason": keep.reason, "detail": keep.detail, "wish": keep.wish}
+        match ref:
+            case LetterRef():
+                letter = data.dead[scope].pop(ref)
+                if keep is not None:
+                    data.dead[scope][ref] = replace(letter, handler=keep.handler, **changes)
+            case ParkedRef():
+                queue = data.parked[scope]
+                at = next(index for index, event in enumerate(queue) if event.ref == ref)
+                queue[at : at + 1] = [] if keep is None else [replace(queue[at], **changes)]
+            case SkipRef():
+                del data.skipped[scope][ref.through]
 
     async def load_rows(self, generation: Generation, keys: Collection[RowKey]) -> Mapping[RowKey, StoredRow | None]:
         """Read rows; every key is in the answer."""
@@ -291,9 +354,80 @@ class MemoryStore:
         letters = (await self._arrive()).dead.get(scope, {})
         return sorted(letters.values(), key=lambda letter: letter.position)[:limit]
 
+    async def waiting(self, scope: Scope) -> Waiting:
+        """Read what waits, without payloads."""
+        data = await self._arrive()
+        letters = [
+            LetterNote(one.position, one.event_id, one.key, one.reason, one.handler, one.at, one.wish)
+            for one in data.dead.get(scope, {}).values()
+        ]
+        parked = [
+            ParkedNote(one.key, one.position, one.event_id, one.reason, one.at, one.wish)
+            for one in data.parked.get(scope, [])
+        ]
+        skipped = data.skipped.get(scope, {})
+        return Waiting(
+            sorted(letters, key=lambda note: note.ref),
+            sorted(parked, key=lambda note: note.ref),
+            [skipped[through] for through in sorted(skipped)],
+        )
+
+    async def find_letters(self, scope: Scope, refs: Collection[LetterRef]) -> Sequence[DeadLetter]:
+        """Return those of these dead letters that are there, in position order."""
+        letters = (await self._arrive()).dead.get(scope, {})
+        return [letters[ref] for ref in sorted(refs) if ref in letters]
+
+    async def wish(self, scope: Scope, refs: Collection[LetterRef | ParkedRef], wish: Wish | None) -> int:
+        """Note a wish on entries."""
+        data = await self._arrive()
+        letters, queue, found = data.dead.get(scope, {}), data.parked.get(scope, []), 0
+        for ref in refs:
+            if isinstance(ref, LetterRef):
+                if ref in letters:
+                    letters[ref] = replace(letters[ref], wish=wish)
+                    found += 1
+            else:
+                for index, event in enumerate(queue):
+                    if event.ref == ref:
+                        queue[index] = replace(event, wish=wish)
+                        found += 1
+        return found
+
     async def effects(self, generation: Generation, limit: int) -> Sequence[Effect]:
         """Return up to `limit` effects, in commit order."""
         return deepcopy(list((await self._arrive()).effects.get(generation, {}).values())[:limit])
+
+    async def standing(self, generation: Generation) -> Standing:
+        """Return where a generation's operations stand."""
+        return (await self._arrive()).standings.get(generation, Standing())
+
+    async def accept(self, operation: Operation, after: Standing) -> Operation | None:
+        """Write an operation and the standing after it, where it is the next one."""
+        data = await self._arrive()
+        generation = operation.generation
+        held = data.operations.setdefault(generation, [])
+        known = next((one for one in held if one.request == operation.request), None)
+        if known is not None:
+            return known
+        if operation.sequence != data.standings.get(generation, Standing()).sequence + 1:
+            return None
+        held.append(operation)
+        data.standings[generation] = after
+        return operation
+
+    async def requested(self, generation: Generation, request: str) -> Operation | None:
+        """Return the operation that a request became."""
+        held = (await self._arrive()).operations.get(generation, [])
+        return next((one for one in held if one.request == request), None)
+
+    async def operations(self, generation: Generation, after: int, limit: int) -> Sequence[Operation]:
+        """Return later operations, oldest first."""
+        return (await self._arrive()).operations.get(generation, [])[after : after + limit]
+
+    async def outcomes(self, generation: Generation, sequence: int) -> Sequence[ShardOutcome]:
+        """Return what shards made of an operation."""
+        held = (await self._arrive()).outcomes
+        return [one for (scope, number), one in sorted(held.items()) if number == sequence and scope.of == generation]
 
     async def announce(self, presence: Presence) -> None:
         """Keep a replica's presence."""

@@ -22,11 +22,24 @@ from daemon.core.commit import (
     MarkerWrite,
     ParkedEvent,
     RowMoved,
+    Unlisted,
 )
+from daemon.core.cursor import CursorState, Redelivery
 from daemon.core.identity import Generation, RowKey, Scope
 from daemon.core.leases import Presence
 from daemon.core.projection import Index
 from daemon.core.rows import ABSENT, Effect, Expectation, RowCheck, RowWrite, StoredRow, WriteKind
+from daemon.core.waiting import (
+    Amended,
+    LetterNote,
+    LetterRef,
+    ParkedNote,
+    ParkedRef,
+    Settle,
+    SkippedRange,
+    SkipRef,
+    Wish,
+)
 from daemon.core.window import ENTRY_BYTES, SegmentWrite
 from daemon.ports.store import Store
 
@@ -590,6 +603,122 @@ class StoreContract:
             ("z", "mail"), ("a", "mail"), ("m", "mail"),
         ]  # fmt: skip
         assert exactly((await store.effects(GENERATION, 1))[0].payload) == exactly(one.payload)
+
+    # What waits
+
+    async def test_the_second_cursor_round_trips(self, store: Store) -> None:
+        """Every field of a re-delivery comes back as it was committed, with a take in between."""
+        held = await begin(store)
+        cursor = Redelivery(
+            "op-1", "rewind", (1, 2**100), (9,), (3, 0), AT, CursorState.FAILED, AT, "why é", {"read": 2**40}
+        )
+        after = replace(held.next("c1"), redelivery=cursor)
+        assert isinstance(await store.commit(Commit(SCOPE, held.fence, after), 1), Committed)
+        assert await store.read_checkpoint(SCOPE) == after
+        assert (await store.take(SCOPE, "you", Checkpoint())).redelivery == cursor
+
+    async def test_what_waits_is_listed_in_order(self, store: Store) -> None:
+        """Letters, parked events and skipped ranges of one scope are listed in position order, without payloads."""
+        held = await begin(store)
+        skips = (SkippedRange((10,), (11,), AT, "by é", counted=True), SkippedRange((), (9, 2), AT))
+        held = await apply(
+            store, held, dead_letters=(letter((10,)), letter((9,), "f")), parked=(parked("k", (10,)),), skips=skips
+        )
+        await apply(store, held, parked=(parked("k", (9,), "poison"), parked("é#", (2,))))
+        found = await store.waiting(SCOPE)
+        assert [note.ref for note in found.letters] == [((9,), "f"), ((10,), "e")]
+        assert found.letters[0] == LetterNote((9,), "f", "k", "not-json", "placed", AT, None)
+        assert sorted(found.parked) == [
+            ParkedNote("k", (9,), "id-(9,)", "poison", AT, None),
+            ParkedNote("k", (10,), "id-(10,)", "", AT, None),
+            ParkedNote("é#", (2,), "id-(2,)", "", AT, None),
+        ]
+        assert [note.position for note in found.queues["k"]] == [(9,), (10,)]
+        assert list(found.skipped) == [skips[1], skips[0]]
+        other = await store.waiting(OTHER_SHARD)
+        assert not [*other.letters, *other.parked, *other.skipped]
+
+    async def test_a_wish_stands_on_what_is_there(self, store: Store, second: Store) -> None:
+        """A wish is noted on entries that exist, by whichever handle, and taken back; what is gone stays gone."""
+        await apply(store, await begin(store), dead_letters=(letter((9,)),), parked=(parked("k", (9,)),))
+        there, gone = LetterRef((9,), "e"), LetterRef((8,), "e")
+        queued, unqueued = ParkedRef("k", (9,), "id-(9,)"), ParkedRef("k", (8,), "x")
+        assert await second.wish(SCOPE, [there, gone], Wish.RETRY) == 1
+        assert await second.wish(SCOPE, [queued, unqueued], Wish.RELEASE) == 1
+        found = await store.waiting(SCOPE)
+        assert [(note.ref, note.wish) for note in found.letters] == [(there, Wish.RETRY)]
+        assert [(note.ref, note.wish) for note in found.parked] == [(queued, Wish.RELEASE)]
+        assert [one.wish for one in await store.find_letters(SCOPE, [there, gone])] == [Wish.RETRY]
+        assert [one.wish for one in await store.parked_events(SCOPE, "k", 9)] == [Wish.RELEASE]
+        assert await store.wish(SCOPE, [there], None) == 1
+        assert [note.wish for note in (await store.waiting(SCOPE)).letters] == [None]
+
+    async def test_letters_are_found_by_name(self, store: Store) -> None:
+        """Whole dead letters are returned by position and id, in position order; unknown ones are left out."""
+        held = await begin(store)
+        await apply(store, held, dead_letters=tuple(letter((number,)) for number in (10, 9, 2)))
+        refs = [LetterRef((10,), "e"), LetterRef((2,), "e"), LetterRef((3,), "e")]
+        assert list(await store.find_letters(SCOPE, refs)) == [letter((2,)), letter((10,))]
+        assert list(await store.find_letters(SCOPE, [])) == []
+
+    async def test_what_is_settled_goes_with_its_commit(self, store: Store) -> None:
+        """Entries are removed and amended in the commit that applies them, and new skips replace those of one end."""
+        held = await begin(store)
+        held = await apply(
+            store,
+            held,
+            dead_letters=(letter((1,)), letter((2,))),
+            parked=(parked("k", (3,), "poison"), parked("k", (4,))),
+            skips=(SkippedRange((4,), (8,), AT), SkippedRange((8,), (9,), AT)),
+        )
+        held = await apply(
+            store,
+            held,
+            rows=(put(a=1),),
+            settles=(
+                Settle(LetterRef((1,), "e")),
+                Settle(LetterRef((2,), "e"), Amended("again", "still", "shipped")),
+                Settle(ParkedRef("k", (3,), "id-(3,)")),
+                Settle(ParkedRef("k", (4,), "id-(4,)"), Amended("", "", "", Wish.RELEASE)),
+                Settle(SkipRef((9,))),
+            ),
+            skips=(SkippedRange((6,), (8,), AT, "rest"),),
+        )
+        found = await store.waiting(SCOPE)
+        assert found.letters == [LetterNote((2,), "e", "k", "again", "shipped", AT, None)]
+        assert found.parked == [ParkedNote("k", (4,), "id-(4,)", "", AT, Wish.RELEASE)]
+        assert found.skipped == [SkippedRange((6,), (8,), AT, "rest")]
+        (kept,) = await store.dead_letters(SCOPE, 9)
+        assert kept == replace(letter((2,)), reason="again", detail="still", handler="shipped")
+        assert await row(store) is not None
+
+    async def test_what_is_gone_cannot_be_settled(self, store: Store) -> None:
+        """A commit that settles entries of which one is not there applies nothing and names it, and it stays away."""
+        held = await apply(store, await begin(store), dead_letters=(letter((1,)),), parked=(parked("k", (3,)),))
+        gone = (LetterRef((2,), "e"), ParkedRef("k", (4,), "x"), SkipRef((7,)))
+        commit = following(
+            held,
+            rows=(put(a=1),),
+            segment=SegmentWrite(0, bytes(ENTRY_BYTES), 0),
+            effects=(Effect("x1", "mail", {}, "m1", "k1"),),
+            dead_letters=(letter((5,)),),
+            parked=(parked("p", (5,)),),
+            settles=(
+                Settle(LetterRef((1,), "e")),
+                Settle(gone[0], Amended("r", "d")),
+                Settle(gone[1]),
+                Settle(gone[2]),
+                Settle(ParkedRef("k", (3,), "id-(3,)")),
+            ),
+            skips=(SkippedRange((1,), (2,), AT),),
+        )
+        assert await store.commit(commit, 1) == Unlisted(frozenset(gone))
+        found = await store.waiting(SCOPE)
+        assert [note.ref for note in found.letters] == [((1,), "e")]
+        assert [note.ref for note in found.parked] == [("k", (3,), "id-(3,)")]
+        assert not found.skipped
+        assert await row(store) is None
+        assert await store.read_checkpoint(SCOPE) == held
 
     # Expiry
 

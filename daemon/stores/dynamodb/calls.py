@@ -182,9 +182,19 @@ class Caller:
             await self.patiently(attempt)
 
     async def pages(
-        self, table: str, pk: str, between: tuple[str, str], *, limit: int | None = None, forward: bool = True
+        self,
+        table: str,
+        pk: str,
+        between: tuple[str, str],
+        *,
+        limit: int | None = None,
+        forward: bool = True,
+        attributes: Sequence[str] = (),
     ) -> AsyncGenerator[list[dict[str, Typed]]]:
-        """Iterate pages of the items whose sort keys lie between two, consistently. `limit`: items of a page."""
+        """Iterate pages of the items whose sort keys lie between two, consistently.
+
+        `limit`: items of a page. `attributes`: those that are wanted; none: all.
+        """
         low, high = between
         request: dict[str, Any] = {
             "TableName": table,
@@ -196,6 +206,9 @@ class Caller:
         }
         if limit is not None:
             request["Limit"] = limit
+        if attributes:
+            request["ProjectionExpression"] = ",".join(f"#{name}" for name in attributes)
+            request["ExpressionAttributeNames"] = {f"#{name}": name for name in attributes}
         while True:
             body = await self.body("Query", request)
             if body["Items"]:

@@ -18,12 +18,14 @@ from typing import Any
 
 from daemon.core.checkpoint import Checkpoint, CheckpointState
 from daemon.core.commit import DeadLetter, ParkedEvent
+from daemon.core.cursor import cursor_form, cursor_of
 from daemon.core.errors import StoreTooNew
 from daemon.core.generations import GenerationRecord
 from daemon.core.identity import Generation, Scope
 from daemon.core.leases import Presence
 from daemon.core.positions import Position, parse_position, position_text
 from daemon.core.rows import Effect
+from daemon.core.waiting import LetterRef, ParkedRef, Wish
 from daemon.core.window import StoredSegment
 from daemon.stores.dynamodb.damage import whole
 from daemon.stores.dynamodb.values import Typed, plain, typed
@@ -96,9 +98,14 @@ def segment_key(number: int) -> str:
     return f"{SEGMENT}{number:0{_DIGITS}d}"
 
 
+def letter_key(ref: LetterRef) -> str:
+    """Return the sort key of a dead letter."""
+    return f"{DEAD}{sortable(ref.position)}#{_key_text(ref.event_id, _SHORT_ID)}"
+
+
 def dead_key(letter: DeadLetter) -> str:
     """Return the sort key of a dead letter."""
-    return f"{DEAD}{sortable(letter.position)}#{_key_text(letter.event_id, _SHORT_ID)}"
+    return letter_key(letter.ref)
 
 
 def parked_prefix(key: str) -> str:
@@ -106,9 +113,14 @@ def parked_prefix(key: str) -> str:
     return f"{PARKED}{_digest(key)}"
 
 
+def parked_place(ref: ParkedRef) -> str:
+    """Return the sort key of a parked event."""
+    return f"{parked_prefix(ref.key)}#{sortable(ref.position)}#{_key_text(ref.event_id, _SHORT_ID)}"
+
+
 def parked_key(event: ParkedEvent) -> str:
     """Return the sort key of a parked event."""
-    return f"{parked_prefix(event.key)}#{sortable(event.position)}#{_key_text(event.event_id, _SHORT_ID)}"
+    return parked_place(event.ref)
 
 
 def generation_key(number: int) -> str:
@@ -166,6 +178,12 @@ def checkpoint_item(pk: str, checkpoint: Checkpoint) -> Item:
         item["incarnation"] = {"S": checkpoint.incarnation}
     if checkpoint.watermark is not None:
         item["watermark"] = {"S": checkpoint.watermark.isoformat()}
+    if checkpoint.redelivery is not None:
+        item["redelivery"] = typed(cursor_form(checkpoint.redelivery))
+    if checkpoint.since is not None:
+        item["since"] = {"S": checkpoint.since.isoformat()}
+    if checkpoint.stuck_at is not None:
+        item["stuck_at"] = {"S": position_text(checkpoint.stuck_at)}
     return item
 
 
@@ -193,6 +211,9 @@ def checkpoint_of(item: Mapping[str, Mapping[str, Any]]) -> Checkpoint:
         operation_seq=held["operation_seq"],
         code_digest=held["code_digest"],
         counters=held["counters"],
+        redelivery=cursor_of(held["redelivery"]) if "redelivery" in held else None,
+        since=datetime.fromisoformat(held["since"]) if "since" in held else None,
+        stuck_at=parse_position(held["stuck_at"]) if "stuck_at" in held else None,
     )
 
 
@@ -238,6 +259,7 @@ def dead_letter_item(pk: str, letter: DeadLetter) -> Item:
         "payload_size": letter.payload_size,
         "payload_digest": letter.payload_digest,
         "at": letter.at.isoformat(),
+        "wish": letter.wish,
     })  # fmt: skip
 
 
@@ -256,6 +278,7 @@ def dead_letter_of(item: Mapping[str, Mapping[str, Any]]) -> DeadLetter:
         payload_size=held["payload_size"],
         payload_digest=held["payload_digest"],
         at=datetime.fromisoformat(held["at"]),
+        wish=Wish(held["wish"]) if "wish" in held else None,
     )
 
 
@@ -271,6 +294,7 @@ def parked_item(pk: str, event: ParkedEvent) -> Item:
         "reason": event.reason,
         "detail": event.detail,
         "at": event.at.isoformat(),
+        "wish": event.wish,
     })  # fmt: skip
 
 
@@ -286,6 +310,7 @@ def parked_of(item: Mapping[str, Mapping[str, Any]]) -> ParkedEvent:
         reason=held["reason"],
         detail=held["detail"],
         at=datetime.fromisoformat(held["at"]),
+        wish=Wish(held["wish"]) if "wish" in held else None,
     )
 
 

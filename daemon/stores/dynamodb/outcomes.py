@@ -7,7 +7,7 @@ Which reason counts, when a cancellation has several:
 1. the checkpoint's condition failed: another hand holds the shard, or this very commit was applied before;
 2. anything else is the matter with the checkpoint (a conflict, a throttle): whether the fence holds is open, so
    nothing else can be trusted, and the frozen commit is tried again;
-3. a marker exists, then a row moved: facts that stay true, and which the same payload can only meet again;
+3. a marker exists, then a row moved, then a waiting entry is gone: facts that stay true, and which the same payload can only meet again;
 4. an item is too large, then an item is invalid: the payload's own fault, found once it is free of duplicates;
 5. conflict, throttle, in progress: they pass.
 
@@ -31,6 +31,7 @@ from daemon.core.commit import (
     RowMoved,
     TooLarge,
     Unknown,
+    Unlisted,
 )
 from daemon.core.errors import StoreProblem, StoreRefused, StoreUnavailable
 from daemon.core.identity import RowKey
@@ -188,6 +189,7 @@ def _read_cancellation(failure: Failure, commit: Commit) -> Reading:
     return (
         _duplicates(commit, codes, reasons)
         or _moved(commit, codes)
+        or _unlisted(commit, codes)
         or _faults(commit, codes, reasons)
         or _of_code(*_first(codes, reasons))
     )
@@ -208,6 +210,15 @@ def _duplicates(commit: Commit, codes: Sequence[str], reasons: Sequence[Mapping[
 def _moved(commit: Commit, codes: Sequence[str]) -> RowMoved | None:
     keys = frozenset(part.key for index, part in _rows(commit) if codes[index] == _CONDITION)
     return RowMoved(keys) if keys else None
+
+
+def _unlisted(commit: Commit, codes: Sequence[str]) -> Unlisted | None:
+    refs = frozenset(
+        settle.ref
+        for index, settle in zip(Shape.of(commit).settles, commit.settles, strict=True)
+        if codes[index] == _CONDITION
+    )
+    return Unlisted(refs) if refs else None
 
 
 def _rows(commit: Commit) -> Sequence[tuple[int, RowWrite | RowCheck]]:

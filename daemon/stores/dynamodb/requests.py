@@ -11,8 +11,9 @@ one JSON dump of them all, cut at its commas; where a string holds a comma, whic
 is dumped by itself. Rows that hold lists, maps or bytes are dumped as items, and go in whole.
 
 Invariants: the same commit and attempt always give the same bytes; action 0 is the checkpoint, then come markers, rows,
-checks, segment, effects, dead letters, parked events, which is what outcomes count on; every write of a row raises `_v`
-and sets `_src`; a condition compares both; `add` carries no condition.
+checks, segment, effects, dead letters, parked events, settled entries, skips, outcomes of operations, which is what
+outcomes count on; every write of a row raises `_v` and sets `_src`; a condition compares both; `add` carries no
+condition.
 """
 
 from binascii import b2a_base64
@@ -40,13 +41,17 @@ from daemon.stores.dynamodb.items import (
     scope_key,
     segment_item,
 )
+from daemon.stores.dynamodb.operation_items import outcome_item
 from daemon.stores.dynamodb.tables import Tables
 from daemon.stores.dynamodb.values import Typed, typed
+from daemon.stores.dynamodb.waiting import entry_key, settle_action, skipped_item
 
 VERSION, SOURCE, SEQUENCES, EXPIRES, GONE = "_v", "_src", "_seq", "_expires", "_gone"
 """Bookkeeping of a row. `_gone` marks a tombstone: absent to readers, remembered by the sequence layer."""
 LAST_PARKED = "last_parked"
 """The sort keys of the events that the checkpoint's own commit parked: who takes the shard waits until they show."""
+LAST_REMOVED = "last_removed"
+"""The sort keys of the waiting entries that the checkpoint's own commit removed: until they are gone, none is read."""
 
 _dumps = orjson.dumps
 _type_of: Callable[[object], type] = type
@@ -88,13 +93,19 @@ class Shape:
     markers: range
     rows: range
     checks: range
+    settles: range
 
     @staticmethod
     def of(commit: Commit) -> "Shape":
         """Return the places of a commit's actions."""
         rows = 1 + len(commit.markers)
         checks = rows + len(commit.rows)
-        return Shape(range(1, rows), range(rows, checks), range(checks, checks + len(commit.checks)))
+        seldom = checks + len(commit.checks)
+        settles = seldom + (commit.segment is not None) + len(commit.effects) + len(commit.dead_letters)
+        settles += len(commit.parked)
+        return Shape(
+            range(1, rows), range(rows, checks), range(checks, seldom), range(settles, settles + len(commit.settles))
+        )
 
 
 class Requests:
@@ -126,7 +137,7 @@ class Requests:
             parts.append(self._rows(self._tables.rows(scope.of), commit))
         if commit.segment is not None:
             parts.append(self._segment(pk, commit, commit.segment))
-        if commit.effects or commit.dead_letters or commit.parked:
+        if commit.effects or commit.dead_letters or commit.parked or commit.settles or commit.skips or commit.outcomes:
             parts.extend(self._seldom(pk, commit))
         return _HEAD + b",".join(parts)
 
@@ -149,6 +160,9 @@ class Requests:
         item = checkpoint_item(pk, commit.checkpoint)
         if commit.parked:
             item[LAST_PARKED] = typed([parked_item(pk, event)["sk"]["S"] for event in commit.parked])
+        removed = [entry_key(settle.ref) for settle in commit.settles if settle.keep is None]
+        if removed:
+            item[LAST_REMOVED] = typed(removed)
         return self._put_state + _dumps(item) + _FENCE % commit.fence
 
     def _markers(self, label: str, markers: Sequence[MarkerWrite], expires: int) -> bytes:
@@ -236,6 +250,12 @@ class Requests:
             yield _update(self._state, keep_first(dead_letter_item(pk, letter)))
         for event in commit.parked:
             yield _update(self._state, keep_first(parked_item(pk, event)))
+        for settle in commit.settles:
+            yield _dumps(settle_action(self._tables.state, pk, settle))
+        for one in commit.skips:
+            yield self._put_state + _dumps(skipped_item(pk, one)) + b"}}"
+        for outcome in commit.outcomes:
+            yield self._put_state + _dumps(outcome_item(outcome)) + b"}}"
 
 
 _PUT, _ADD = WriteKind.PUT, WriteKind.ADD

@@ -26,6 +26,7 @@ type Probe = tuple[str, dict[str, Any]]
 ACTIONS: Mapping[str, tuple[str, ...]] = {
     "state": (
         "DescribeTable", "GetItem", "BatchGetItem", "Query", "PutItem", "UpdateItem", "DeleteItem", "BatchWriteItem",
+        "ConditionCheckItem",
     ),
     "markers": ("DescribeTable", "DescribeTimeToLive", "BatchGetItem", "PutItem"),
     "effects": ("DescribeTable", "Query", "PutItem"),

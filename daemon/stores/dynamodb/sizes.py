@@ -17,8 +17,10 @@ from daemon.core.checkpoint import Checkpoint
 from daemon.core.commit import Action, Commit, DeadLetter, Limits, MarkerWrite, ParkedEvent
 from daemon.core.errors import EventProblem
 from daemon.core.identity import RowKey
+from daemon.core.operations import ShardOutcome
 from daemon.core.rows import Effect, RowCheck, RowWrite, WriteKind
 from daemon.core.values import MAX_DIGITS
+from daemon.core.waiting import Settle, SkippedRange, SkipRef
 from daemon.core.window import SegmentWrite
 from daemon.stores.dynamodb.values import nested_name
 
@@ -70,7 +72,7 @@ def bound(commit: Commit) -> int | None:
 
     None where it might, or where the commit holds what is seldom. One dump of all rows instead of one for each.
     """
-    if commit.effects or commit.dead_letters or commit.parked or commit.checks:
+    if commit.effects or commit.dead_letters or commit.parked or commit.checks or commit.settles or commit.skips or commit.outcomes:
         return None
     rows = commit.rows
     texts: list[str] = []
@@ -273,10 +275,31 @@ def _parked(event: ParkedEvent) -> int:
     return 3500 + len(event.payload) + sum(map(_utf8, texts)) + 2 * _utf8(event.event_id) + _digits(event.position)
 
 
+def _settle(settle: Settle) -> int:
+    # What stands there grows by the words at most; what is removed counts as it stands, which only the store knows.
+    texts = () if settle.keep is None else (settle.keep.reason, settle.keep.detail, settle.keep.handler)
+    kept = 0 if isinstance(settle.ref, SkipRef) else 4500
+    return kept + sum(map(_utf8, texts))
+
+
+def _skipped(one: SkippedRange) -> int:
+    return 2800 + _utf8(one.note) + _digits(one.after) + 2 * _digits(one.through)
+
+
+def _outcome(outcome: ShardOutcome) -> int:
+    values = [*outcome.before.items(), *outcome.after.items()]
+    texts = (outcome.detail, outcome.replica, outcome.scope.source, outcome.scope.shard, *(str(one) for one in values))
+    return 2000 + sum(map(_utf8, texts))
+
+
 def _checkpoint(checkpoint: Checkpoint) -> int:
     texts = (checkpoint.commit_id, checkpoint.owner, checkpoint.reason, checkpoint.incarnation, checkpoint.code_digest)
     counters = sum(len(name) + 24 for name in checkpoint.counters)
     places = _digits(checkpoint.position) + _digits(checkpoint.origin)
+    cursor = checkpoint.redelivery
+    if cursor is not None:
+        places += 1000 + _digits(cursor.after) + _digits(cursor.until) + _digits(cursor.position) + 40 * len(cursor.counters)
+        texts += (cursor.id, cursor.command, cursor.reason)
     return 2800 + places + counters + sum(_utf8(text) for text in texts if text)
 
 
@@ -291,5 +314,8 @@ _MEASURES: dict[type, Any] = {
     Effect: _effect,
     DeadLetter: _dead_letter,
     ParkedEvent: _parked,
+    Settle: _settle,
+    SkippedRange: _skipped,
+    ShardOutcome: _outcome,
     Checkpoint: _checkpoint,
 }

@@ -19,8 +19,10 @@ from daemon.core.errors import StoreRefused, StoreUnavailable
 from daemon.core.generations import GenerationRecord
 from daemon.core.identity import Generation, RowKey, Scope
 from daemon.core.leases import Presence
+from daemon.core.operations import Operation, ShardOutcome, Standing
 from daemon.core.projection import Index
 from daemon.core.rows import Effect, StoredRow
+from daemon.core.waiting import LetterRef, ParkedRef, Waiting, Wish
 from daemon.core.window import StoredSegment
 from daemon.ports.clock import Clock
 from daemon.stores.dynamodb.calls import Caller, Consumed
@@ -45,6 +47,7 @@ from daemon.stores.dynamodb.items import (
     scope_of,
 )
 from daemon.stores.dynamodb.lists import Lists
+from daemon.stores.dynamodb.operations import OperationItems
 from daemon.stores.dynamodb.requests import Requests
 from daemon.stores.dynamodb.rows import can_stand, row_key_of, stored_row
 from daemon.stores.dynamodb.sizes import LIMITS
@@ -53,6 +56,7 @@ from daemon.stores.dynamodb.taking import Taking, checkpoint_key
 from daemon.stores.dynamodb.tuning import Tuning
 from daemon.stores.dynamodb.upkeep import Upkeep
 from daemon.stores.dynamodb.values import plain
+from daemon.stores.dynamodb.waiting_items import WaitingItems
 from daemon.wire.aws_json import AwsJson
 
 
@@ -67,6 +71,8 @@ class _Links:
     committing: Committing
     upkeep: Upkeep
     lists: Lists
+    waiting: WaitingItems
+    operations: OperationItems
 
 
 class DynamoDbStore(Foundation):
@@ -131,6 +137,8 @@ class DynamoDbStore(Foundation):
             committing,
             upkeep,
             Lists(reads, self.tables.state, self.tables.effects),
+            WaitingItems(reads, self.tables.state),
+            OperationItems(leases, self.tables.state),
         )
         try:
             for table in self.tables.own():
@@ -219,12 +227,15 @@ class DynamoDbStore(Foundation):
         """Read one checkpoint; None when the shard was never taken."""
         return await self._open.taking.read(scope)
 
-    async def take(self, scope: Scope, owner: str, initial: Checkpoint, over: Fence | None = None) -> Checkpoint:
+    async def take(
+        self, scope: Scope, owner: str, initial: Checkpoint, over: Fence | None = None, *, seen: int | None = None
+    ) -> Checkpoint:
         """Raise the epoch in the name of `owner`, once per owner, and wait until the last commit's items show.
 
-        Raises Superseded where the shard stands no more at `over`, StoreProblem.
+        Raises Superseded where the shard stands no more at `over`, OperationsMoved where the standing is no more at
+        `seen`, StoreProblem.
         """
-        taken = await self._open.taking.take(scope, owner, initial, over)
+        taken = await self._open.taking.take(scope, owner, initial, over, seen)
         self._sending.pop(scope, None)  # what an earlier epoch still had to send can be applied no more
         if taken.commit_seq > 1:
             self._settling[scope.of] = self._clock.monotonic() + self.tuning.settling
@@ -304,6 +315,38 @@ class DynamoDbStore(Foundation):
     async def dead_letters(self, scope: Scope, limit: int) -> Sequence[DeadLetter]:
         """Return up to `limit` dead letters, in position order."""
         return await self._open.lists.dead_letters(scope, limit)
+
+    async def waiting(self, scope: Scope) -> Waiting:
+        """Read what waits to be applied, without payloads."""
+        return await self._open.waiting.read(scope)
+
+    async def find_letters(self, scope: Scope, refs: Collection[LetterRef]) -> Sequence[DeadLetter]:
+        """Return those of these dead letters that are there, in position order."""
+        return await self._open.waiting.letters(scope, refs)
+
+    async def wish(self, scope: Scope, refs: Collection[LetterRef | ParkedRef], wish: Wish | None) -> int:
+        """Note a wish on entries, one after the other. Returns how many are there."""
+        return await self._open.waiting.wish(scope, refs, wish)
+
+    async def standing(self, generation: Generation) -> Standing:
+        """Read where a generation's operations stand."""
+        return await self._open.operations.standing(generation)
+
+    async def accept(self, operation: Operation, after: Standing) -> Operation | None:
+        """Write an operation and the standing after it, where it is the next one."""
+        return await self._open.operations.accept(operation, after)
+
+    async def requested(self, generation: Generation, request: str) -> Operation | None:
+        """Return the operation that a request became."""
+        return await self._open.operations.requested(generation, request)
+
+    async def operations(self, generation: Generation, after: int, limit: int) -> Sequence[Operation]:
+        """Return later operations, oldest first."""
+        return await self._open.operations.later(generation, after, limit)
+
+    async def outcomes(self, generation: Generation, sequence: int) -> Sequence[ShardOutcome]:
+        """Return what shards made of an operation."""
+        return await self._open.operations.outcomes(generation, sequence)
 
     async def effects(self, generation: Generation, limit: int) -> Sequence[Effect]:
         """Return up to `limit` effects that wait to be relayed, in their shards' commit order. Reads them all."""

@@ -32,6 +32,7 @@ def skipped_item(pk: str, one: SkippedRange) -> Item:
     return item_of({
         "pk": pk, "sk": f"{SKIPPED}{sortable(one.through)}", "after": position_text(one.after),
         "through": position_text(one.through), "at": one.at.isoformat(), "note": one.note,
+        "counted": one.counted,
     })  # fmt: skip
 
 
@@ -39,7 +40,11 @@ def skipped_of(item: Mapping[str, Mapping[str, Any]]) -> SkippedRange:
     """Return the skipped range that an item holds."""
     held = attributes_of(item)
     return SkippedRange(
-        parse_position(held["after"]), parse_position(held["through"]), datetime.fromisoformat(held["at"]), held["note"]
+        after=parse_position(held["after"]),
+        through=parse_position(held["through"]),
+        at=datetime.fromisoformat(held["at"]),
+        note=held["note"],
+        counted=held["counted"],
     )
 
 
