@@ -6,6 +6,7 @@ nor start anything.
     models, engine   the sections: each key's name, unit, limits, default and reason
     root, checks     the whole, and the rules between keys
     kafka, dynamodb  the sections of Kafka sources, and of the DynamoDB store
+    control          the section of the control socket
     telemetry        the sections that say how the daemon is seen
     kinds            every kind of source and store
     base, secret     what sections are made of
@@ -16,6 +17,7 @@ nor start anything.
     reference        config/reference.toml, written from the models
 """
 
+from daemon.settings.control import ControlSettings
 from daemon.settings.dynamodb import DynamoDbStoreSettings
 from daemon.settings.engine import CircuitSettings, EngineSettings, RetrySettings
 from daemon.settings.kafka import KafkaGroupSettings, KafkaSecuritySettings, KafkaSourceSettings
@@ -39,6 +41,7 @@ from daemon.settings.telemetry import HealthSettings, MetricsSettings, TracingSe
 
 __all__ = [
     "CircuitSettings",
+    "ControlSettings",
     "CoordinationSettings",
     "DaemonSettings",
     "DynamoDbStoreSettings",

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
 
+from daemon.settings.control import ControlSettings
 from daemon.settings.dynamodb import DynamoDbStoreSettings
 from daemon.settings.engine import EngineSettings
 from daemon.settings.kafka import KafkaSourceSettings
@@ -44,6 +45,8 @@ def clashes(
     coordination: CoordinationSettings,
     engine: EngineSettings,
     projections: Mapping[str, ProjectionSettings],
+    *,
+    control: ControlSettings,
 ) -> tuple[Clash, ...]:
     """Give every broken rule, in the order of the file."""
     return (
@@ -55,7 +58,7 @@ def clashes(
         *_windows(engine, projections),
         *_spelling("sources", sources),
         *_spelling("projections", projections),
-        *_production(daemon, store, sources),
+        *_production(daemon, store, sources, control),
     )
 
 
@@ -231,7 +234,9 @@ def _spelling(table: str, names: Mapping[str, object]) -> Iterator[Clash]:
             )
 
 
-def _production(daemon: DaemonSettings, store: StoreSettings, sources: Mapping[str, SourceSettings]) -> Iterator[Clash]:
+def _production(
+    daemon: DaemonSettings, store: StoreSettings, sources: Mapping[str, SourceSettings], control: ControlSettings
+) -> Iterator[Clash]:
     if not daemon.production:
         return
     paths = [("store.path", store.path, "store.kind")] if isinstance(store, SqliteStoreSettings) else []
@@ -239,6 +244,8 @@ def _production(daemon: DaemonSettings, store: StoreSettings, sources: Mapping[s
         if isinstance(source, KafkaSourceSettings):
             continue
         paths += [(f"sources.{name}.paths[{at}]", path, f"sources.{name}.kind") for at, path in enumerate(source.paths)]
+    if control.path is not None:
+        paths.append(("control.path", control.path, "control.path"))
     for key, path, kind in paths:
         if not PurePath(path).is_absolute():
             yield Clash(

@@ -13,6 +13,7 @@ from pydantic_core import PydanticCustomError
 
 from daemon.settings.base import Section, Table
 from daemon.settings.checks import clashes
+from daemon.settings.control import ControlSettings
 from daemon.settings.engine import EngineSettings
 from daemon.settings.kinds import SOURCE_KINDS, STORE_KINDS, SourceSettings, StoreSettings
 from daemon.settings.models import (
@@ -54,6 +55,7 @@ class Settings(Section):
     sources: Table[Annotated[SourceSettings, SOURCE_KINDS]] = Field(default_factory=dict)
     coordination: CoordinationSettings = CoordinationSettings()
     engine: EngineSettings = EngineSettings()
+    control: ControlSettings = ControlSettings()
     logging: LoggingSettings = LoggingSettings()
     metrics: MetricsSettings = MetricsSettings()
     health: HealthSettings = HealthSettings()
@@ -62,7 +64,15 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Self:
-        found = clashes(self.daemon, self.store, self.sources, self.coordination, self.engine, self.projections)
+        found = clashes(
+            self.daemon,
+            self.store,
+            self.sources,
+            self.coordination,
+            self.engine,
+            self.projections,
+            control=self.control,
+        )
         if found:
             summary = "; ".join(f"{clash.path}: expected {clash.expected}; {clash.remedy}" for clash in found)
             raise PydanticCustomError(SECTIONS_CLASH, "{summary}", {"summary": summary, "clashes": found})

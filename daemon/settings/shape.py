@@ -67,6 +67,7 @@ UNITS: Mapping[str, str] = {
     "_mib": "MiB",
     "_pages": "pages",
     "_connections": "connections",
+    "_requests": "requests",
     "usd_per_million_write_units": "US dollars",
     "usd_per_million_read_units": "US dollars",
     "write_budget_units": "write units a second",
@@ -170,7 +171,7 @@ def expected_of(name: str, field: FieldInfo) -> str:
         return "a table"
     if shape.choices:
         return "one of " + ", ".join(f'"{choice}"' for choice in shape.choices)
-    words = _WORDS[shape.form]
+    words = "a list of whole numbers" if shape.items and shape.items.form == "integer" else _WORDS[shape.form]
     low, high = limits_of(field)
     if low is not None and high is not None:
         words += f" from {low:.15g} to {high:.15g}"
