@@ -17,6 +17,7 @@ between folds except what the caller passes in.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import date, datetime
 from decimal import localcontext
 from hashlib import blake2b
@@ -58,6 +59,7 @@ def fold(judged: Judged, context: FoldContext, count: int | None = None) -> Fold
 
 
 _SETTLED = frozenset({None, *DUPLICATES})
+_NOTHING = frozenset[Verdict]()
 _STEADY_PARTS = frozenset({str, date})
 """Types of key parts that equal nothing of another type."""
 _moment_of = attrgetter("moment")
@@ -146,7 +148,7 @@ class Fold:
                 if careful:
                     self._save(view)
                 if sequence_of is not None:
-                    judged = self._advance(view, event)
+                    judged = self._advance(view, event, self._context.accepts.get(index, _NOTHING))
                     if judged is not Verdict.NEW:
                         stop = self._out_of_sequence(index, event, judged)
                         if stop is not None:
@@ -412,8 +414,11 @@ class Fold:
             return False
         return True
 
-    def _advance(self, view: View, event: Event) -> Verdict:
-        """Judge the event's sequence number against its row and, when it is new, advance the row's version vector."""
+    def _advance(self, view: View, event: Event, accepted: AbstractSet[Verdict] = frozenset()) -> Verdict:
+        """Judge the event's sequence number against its row and, when it is new, advance the row's version vector.
+
+        What is `accepted` is as good as new, and advances upwards only.
+        """
         if self._spec.sequence is None:
             return Verdict.NEW
         if view.base is UNLOADED:
@@ -424,11 +429,12 @@ class Fold:
         number = self._spec.sequence(event)
         source = self._context.shard.source
         verdict = judge_sequence(number, held.get(source), self._spec.sequence_start)
-        if verdict is Verdict.NEW:
+        if verdict is Verdict.NEW or verdict in accepted:
             if view.touch is Touch.ADDED:
                 view.own()  # the row will be written whole: what it cannot hold is this event's failure
-            held[source] = number
+            held[source] = max(number, held.get(source, number))
             view.sequences = held
+            return Verdict.NEW
         return verdict
 
     def _out_of_sequence(self, index: int, event: Event, verdict: Verdict) -> Stop | None:

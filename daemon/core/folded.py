@@ -82,5 +82,10 @@ class FoldContext:
     settled: bool = True
     redelivery: bool = False
     failures: Mapping[int, Failure] = field(default_factory=dict[int, Failure])
+    accepts: Mapping[int, AbstractSet[Verdict]] = field(default_factory=dict[int, AbstractSet[Verdict]])
+    """Indices of events that are known not to have been applied, and what their sequence numbers may all the same say.
+
+    Such an event is applied, and advances its entity's sequence only upwards.
+    """
     quick: bool = True
     """False where values have to be looked at as they are given: a projection that stores lists, say."""
