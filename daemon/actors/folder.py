@@ -382,6 +382,13 @@ class Folder:
         if self._ceiling is not None:
             self._ceiling = min(int(self._ceiling * _CEILING_GROWTH) + 1, self.batcher.policy.max_events)
         self.ended = sent.chunk.ends_shard
+        if self.runtime.taps:
+            self._tell(sent)
+
+    def _tell(self, sent: Prepared) -> None:
+        """Tell whoever watches what became of each event."""
+        folded, now = sent.planned.folded, self.runtime.clock.now()
+        self.runtime.taps.tell(self.scope, self.checkpoint.position, now, sent.chunk.records, folded.verdicts)
 
     def look_again(self) -> None:
         """Forget why the shard stopped and every row held, so that what other shards wrote since is seen."""

@@ -15,6 +15,7 @@ from daemon.ports.clock import Clock
 from daemon.ports.observer import Observer
 from daemon.ports.source import Source
 from daemon.ports.store import Store
+from daemon.ports.taps import Taps
 from daemon.ports.tracing import Tracing
 
 
@@ -49,7 +50,7 @@ class Runtime:
 
     `specs` maps each generation that runs here to its code. Where a shard without a checkpoint begins: `origins` say it
     for a projection's shard, else `own_starts` for the projection, else `starts` for the source. `replica` names this
-    process among its peers. `spending` holds projections to their budgets. `tracing` None: nobody traces.
+    process among its peers. `spending` holds projections to their budgets; at `taps` listens whoever watches commits. `tracing` None: nobody traces.
     """
 
     store: Store
@@ -63,6 +64,7 @@ class Runtime:
     origins: Mapping[tuple[str, ShardId], Position] = field(default_factory=dict[tuple[str, ShardId], Position])
     replica: str = "solo"
     spending: Spending = field(default_factory=Spending)
+    taps: Taps = field(default_factory=Taps)
     tracing: Tracing | None = None
 
     def start_of(self, scope: Scope) -> datetime | str | Position:

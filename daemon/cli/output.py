@@ -59,6 +59,10 @@ class Output:
         else:
             self._columns([list(columns), *body])
 
+    def lines_left(self, used: int) -> int:
+        """Return how many rows a table may have so that it fits the terminal; any number where there is none."""
+        return max(1, self._console.size.height - used - 2) if self._console.is_terminal else sys.maxsize
+
     def pairs(self, pairs: Iterable[tuple[str, str]]) -> None:
         """Print names and what they stand for; a name that repeats the one above it is left out."""
         rows: list[list[str]] = []

@@ -130,6 +130,17 @@ class Top(About):
         return commands.Top(Target.of(self.target), self.interval_seconds)
 
 
+class Tail(About):
+    """Events as this replica commits them, with what became of each; no payloads."""
+
+    command_name = "tail"
+    streams = True
+
+    def command(self) -> commands.Tail:
+        """Return the core's command."""
+        return commands.Tail(Target.of(self.target))
+
+
 class Audit(About):
     """The newest operations, newest first: who, when, what, and what became of it."""
 
@@ -259,7 +270,7 @@ def position_of(text: str) -> Position:
 
 
 MODELS: tuple[type[Arguments], ...] = (
-    Hello, Status, Shards, Lag, Top, Audit, Explain, Wait, Pause, Drain, Resume, Restart, Skip,
+    Hello, Status, Shards, Lag, Top, Tail, Audit, Explain, Wait, Pause, Drain, Resume, Restart, Skip,
 )  # fmt: skip
 """Every command that is known, in the order of the reference."""
 

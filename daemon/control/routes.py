@@ -13,8 +13,9 @@ from typing import Any, Protocol
 
 from daemon.control.frames import VERSION
 from daemon.control.peers import Access
-from daemon.control.requests import Arguments, Change, Hello, Wait, WaitFor, read_arguments
+from daemon.control.requests import Arguments, Change, Hello, Tail, Wait, WaitFor, read_arguments
 from daemon.control.serving import Order, Route, Tell
+from daemon.core import commands
 from daemon.core.commands import Actor
 
 type CarryOut = Callable[[Order, Tell], Awaitable[object]]
@@ -33,6 +34,14 @@ class Waiter(Protocol):
 
     async def wait_for(self, wanted: WaitFor, tell: Tell) -> object:
         """Return what was reached; raise CommandRefused (`pending`) once the time is over."""
+        ...
+
+
+class Tailer(Protocol):
+    """Tells of commits as they happen: `daemon.control.tailing.Tailing`."""
+
+    async def tail(self, command: commands.Tail, tell: Tell) -> object:
+        """Tell a row for each commit, until cancelled."""
         ...
 
 
@@ -80,7 +89,14 @@ class Greeting:
 
 
 def routes_of(
-    models: Iterable[type[Arguments]], engine: Engine, waiter: Waiter, *, daemon: str, release: str, replica: str
+    models: Iterable[type[Arguments]],
+    engine: Engine,
+    waiter: Waiter,
+    tailer: Tailer,
+    *,
+    daemon: str,
+    release: str,
+    replica: str,
 ) -> dict[str, Route]:
     """Return the route of each command, by its name."""
     host = socket.gethostname()
@@ -94,10 +110,13 @@ def routes_of(
     async def wait(order: Order, tell: Tell) -> object:
         return await waiter.wait_for(order.arguments.command(), tell)
 
+    async def tail(order: Order, tell: Tell) -> object:
+        return await tailer.tail(order.arguments.command(), tell)
+
     async def hello(_order: Order, _tell: Tell) -> object:
         return Greeting(daemon, release, replica, os.getpid(), VERSION, tuple(routes))
 
-    special: dict[type[Arguments], CarryOut] = {Hello: hello, Wait: wait}
+    special: dict[type[Arguments], CarryOut] = {Hello: hello, Wait: wait, Tail: tail}
     routes: dict[str, Route] = {
         model.command_name: CommandRoute(model, special.get(model, through_engine)) for model in models
     }

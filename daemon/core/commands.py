@@ -211,6 +211,14 @@ class Top:
 
 
 @dataclass(frozen=True, slots=True)
+class Tail:
+    """Events as this process commits them, told commit by commit until cancelled."""
+
+    name: ClassVar[str] = "tail"
+    target: Target = Target()
+
+
+@dataclass(frozen=True, slots=True)
 class Audit:
     """The newest `limit` operations, newest first."""
 
@@ -229,4 +237,4 @@ class Explain:
     view: str = "main"
 
 
-type Query = Status | Shards | Lag | Top | Audit | Explain
+type Query = Status | Shards | Lag | Top | Tail | Audit | Explain

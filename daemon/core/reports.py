@@ -169,6 +169,29 @@ class TopRow:
 
 
 @dataclass(frozen=True, slots=True)
+class TailEvent:
+    """One event of a commit. `verdict`: `applied`, or what else became of it; empty `id`, `type`, `key`: no event."""
+
+    position: str
+    id: str
+    type: str
+    key: str
+    verdict: str
+
+
+@dataclass(frozen=True, slots=True)
+class TailRow:
+    """One commit of one shard, as `tail` tells it. `more`: events that are not listed; `counts`: all, by verdict."""
+
+    scope: Scope
+    at: datetime
+    position: str
+    events: tuple[TailEvent, ...]
+    more: int
+    counts: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class AuditedShard:
     """What one shard made of an operation, and how it stood before and after. `at`, `replica` None: not obeyed yet."""
 
