@@ -4,6 +4,8 @@ Owns the words of the command line. Each command imports what it needs when it i
 quick.
 """
 
+import os
+import signal
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,6 +16,8 @@ from daemon.cli.exit_codes import ExitCode
 from daemon.cli.failures import told
 
 CONFIG_VARIABLE = "PROJECTIOND_CONFIG"
+SIGNAL_EXIT_BASE = 128
+"""What shells and platforms add to a signal's number, to tell it as an exit status."""
 
 
 def examples(*lines: str) -> str:
@@ -250,4 +254,11 @@ def demo(
 
 def app_main() -> None:
     """Run the command line; always ends by SystemExit with one of `ExitCode`."""
+    if os.getpid() == 1:  # the first process of a container: for it the kernel's own action is to ignore the signal
+        signal.signal(signal.SIGTERM, _end)
     app(prog_name="projectiond")
+
+
+def _end(number: int, _frame: object) -> None:
+    """End as the signal would end any other process, while nothing else is there to obey it."""
+    os._exit(SIGNAL_EXIT_BASE + number)
