@@ -19,6 +19,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import anyio
 
@@ -28,6 +29,7 @@ from daemon.actors.supervisor import Supervisor
 from daemon.assembly import stores as assembly
 from daemon.assembly.groups import ShowsProgress, group_members
 from daemon.assembly.sources import sources_of, starts_of
+from daemon.assembly.telemetry import tracing_of
 from daemon.coordination.group import GroupCoordinator, Member
 from daemon.coordination.leases import LeaseCoordinator
 from daemon.coordination.solo import SoloCoordinator
@@ -46,7 +48,11 @@ from daemon.ports.coordinator import Coordinator
 from daemon.ports.observer import Fact, GenerationNotRun, Observer
 from daemon.ports.source import Source
 from daemon.ports.store import Store
+from daemon.ports.vitals import TellsVitals
 from daemon.settings import Settings
+
+if TYPE_CHECKING:
+    from daemon.telemetry.site import TelemetrySite
 
 MARKER_BYTES = 128
 """Memory of one id in a marker window, at most."""
@@ -99,6 +105,8 @@ class Daemon:
     runtime: Runtime
     supervisor: Supervisor
     grace_period: float
+    site: "TelemetrySite | None" = None
+    """Where metrics and health can be asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +257,12 @@ async def generations_of(
 
 
 async def build(
-    settings: Settings, store: Store, clock: Clock, observer: Observer, resume: Sequence[str] = ()
+    settings: Settings,
+    store: Store,
+    clock: Clock,
+    observer: Observer,
+    resume: Sequence[str] = (),
+    site: "TelemetrySite | None" = None,
 ) -> Daemon:
     """Put a daemon together around an open store. `resume`: labels of parked scopes to go on with, or `all`."""
     specs = specs_of(settings)
@@ -269,28 +282,41 @@ async def build(
         **starts_of(settings),
         replica=replica_name(clock),
         spending=Spending(budgets_of(settings, [spec.name for spec in specs])),
+        tracing=tracing_of(settings),
     )
     coordinator = coordinator_of(settings, runtime.replica, follows, sources, store, clock, members=members)
     supervisor = Supervisor(runtime, coordinator, resume)
-    return Daemon(runtime, supervisor, float(settings.daemon.grace_period_seconds))
+    return Daemon(runtime, supervisor, float(settings.daemon.grace_period_seconds), site)
 
 
-async def run(settings: Settings, observer: Observer, *, once: bool = False, resume: Sequence[str] = ()) -> RunResult:
+async def run(
+    settings: Settings,
+    observer: Observer,
+    *,
+    once: bool = False,
+    resume: Sequence[str] = (),
+    site: "TelemetrySite | None" = None,
+) -> RunResult:
     """Run until a signal, or with `once` until everything the logs hold now is settled.
 
-    `resume` names parked or paused scopes (their labels, or `all`) to go on with. Raises ProjectiondError for what an
-    operator must mend before it can start.
+    `resume` names parked or paused scopes (their labels, or `all`) to go on with. `site` is where metrics and health
+    can be asked for, from before the store is opened. Raises ProjectiondError for what an operator must mend before it
+    can start.
     """
     clock = SystemClock()
     store = store_of(settings, clock, observer)
     tune_collector()
-    await store.open()
+    if site is not None:
+        await site.open()
     try:
-        daemon = await build(settings, store, clock, observer, resume)
+        await store.open()
+        daemon = await build(settings, store, clock, observer, resume, site)
         return await serve(daemon, once=once)
     finally:
         with anyio.CancelScope(shield=True):
             await store.aclose()
+            if site is not None:
+                await site.aclose()
 
 
 def tune_collector() -> None:
@@ -301,6 +327,23 @@ def tune_collector() -> None:
     sys.setswitchinterval(_SWITCH_SECONDS)
 
 
+async def _show(site: "TelemetrySite", daemon: Daemon) -> None:
+    """Let the site look at the running daemon, and ask its store and sources for an answer from time to time."""
+    from daemon.telemetry.exposition import Sights  # noqa: PLC0415 - a site was made, so it is imported
+
+    runtime = daemon.runtime
+    spending, clock, sources = runtime.spending, runtime.clock, runtime.sources
+    sights = Sights(
+        shards=daemon.supervisor.vitals,
+        budgets=lambda: spending.vitals(clock.monotonic()),
+        sources=lambda: [source.vitals() for source in sources.values() if isinstance(source, TellsVitals)],
+        generations={generation: spec.version for generation, spec in runtime.specs.items()},
+    )
+    projection = min((generation.projection for generation in runtime.specs), default="")
+    checks = {name: source.shards for name, source in sources.items()}
+    await site.run(sights, sources, {"": lambda: runtime.store.generations(projection), **checks})
+
+
 async def serve(daemon: Daemon, *, once: bool = False) -> RunResult:
     """Run the supervisor until it is asked to stop."""
     supervisor = daemon.supervisor
@@ -308,6 +351,8 @@ async def serve(daemon: Daemon, *, once: bool = False) -> RunResult:
 
     async def stop() -> None:
         nonlocal drained
+        if daemon.site is not None:
+            daemon.site.draining()
         drained = await supervisor.drain(daemon.grace_period)
         if not drained:
             tasks.cancel_scope.cancel()
@@ -328,6 +373,8 @@ async def serve(daemon: Daemon, *, once: bool = False) -> RunResult:
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(on_signals)
+        if daemon.site is not None:
+            tasks.start_soon(_show, daemon.site, daemon)
         if once:
             tasks.start_soon(until_caught_up)
         await supervisor.run()

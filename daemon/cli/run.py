@@ -61,6 +61,7 @@ class Totals:
 def run_daemon(config: Path | None, *, once: bool, resume: Sequence[str], output: Output) -> ExitCode:
     """Run until a signal, or until all is settled with `once`; print the result. Raises ProjectiondError."""
     from daemon import __version__, app
+    from daemon.assembly.telemetry import site_of
     from daemon.cli.loop import run_async
     from daemon.telemetry.facts import FanOut, LogObserver
     from daemon.telemetry.units import UnitsMeter
@@ -72,10 +73,11 @@ def run_daemon(config: Path | None, *, once: bool, resume: Sequence[str], output
     logger.info("starting", release=__version__, config=str(loaded.path or "none"), once=once)
     totals = Totals()
     meter = UnitsMeter(logger, prices_of(settings), time.monotonic, settings.logging.units_interval_seconds)
-    observer = FanOut([LogObserver(logger), totals, meter])
+    site = site_of(settings, app.SystemClock(), logger)
+    observer = FanOut([LogObserver(logger), totals, meter, *([] if site is None else [site.recorder])])
 
     async def main() -> "RunResult":
-        return await app.run(settings, observer, once=once, resume=resume)
+        return await app.run(settings, observer, once=once, resume=resume, site=site)
 
     with quiet_stdout():
         result = run_async(main)

@@ -6,6 +6,7 @@ Reading them costs the work nothing until it is done, so queue depths and the li
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Protocol, runtime_checkable
 
 from daemon.core.identity import Scope
 from daemon.core.lifecycle import ShardState
@@ -57,3 +58,12 @@ class SourceVitals:
     source: str
     hung: Mapping[str, int]
     withheld: Mapping[str, int]
+
+
+@runtime_checkable
+class TellsVitals(Protocol):
+    """A source that has something to tell beside its log."""
+
+    def vitals(self) -> SourceVitals:
+        """Return it."""
+        ...

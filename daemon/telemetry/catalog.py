@@ -76,6 +76,8 @@ OUTCOMES = (
 """A commit's outcomes; `busy` and `unknown` count each try."""
 LAYERS = (("consumer", "position"), ("consumer", "marker"), ("projection", "version"))
 """The layer that found a duplicate, and by what it was proven."""
+SCRAPES = ("answered", "dropped", "refused")
+"""What became of requests for metrics; a client that does not take its answer is dropped."""
 UNIT_KINDS = tuple(
     (operation, kind) for operation in ("read", "write") for kind in ("rows", "markers", "state", "effects")
 )
@@ -165,7 +167,7 @@ FAMILIES: Sequence[Family] = (
            "Commits that spent more than the budget had left: a slow-down each."),
     # -------------------------------------------------------------------------------------------------- generations
     Family("generation_info", Kind.GAUGE, GENERATION, "1 for each generation that is run here.",
-           ("version", "live"), None),
+           ("version",), None),
     Family("generation_progress_ratio", Kind.GAUGE, GENERATION,
            "Share of the log that is settled, of what this process runs: how far a rebuild is."),
     Family("generation_not_run", Kind.GAUGE, GENERATION,
@@ -184,7 +186,7 @@ FAMILIES: Sequence[Family] = (
     Family("event_loop_delay_seconds", Kind.HISTOGRAM, NOBODY,
            "How much later than asked the event loop came back: what every shard waits for.", bounds=DELAYS),
     Family("scrapes_total", Kind.COUNTER, NOBODY, "Requests for metrics, by what became of them.", ("result",),
-           (("answered",), ("refused",))),
+           tuple((name,) for name in SCRAPES)),
     Family("ready", Kind.GAUGE, NOBODY, "Whether /readyz says so."),
     Family("build_info", Kind.GAUGE, NOBODY, "1, with what runs.", ("version", "python", "loop"), None),
 )  # fmt: skip

@@ -35,13 +35,13 @@ type Sample = tuple[Labels, float]
 
 @dataclass(frozen=True, slots=True)
 class Sights:
-    """What is true now; called at each scrape. `generations`: version of the code and whether readers see it."""
+    """What is true now; called at each scrape. `generations`: those that run here, and their code's version."""
 
     shards: Callable[[], Sequence[ShardVitals]] = tuple
     lag: Callable[[ShardVitals], Lag | None] = lambda _: None
     budgets: Callable[[], Sequence[BudgetVitals]] = tuple
     sources: Callable[[], Sequence[SourceVitals]] = tuple
-    generations: Mapping[Generation, tuple[int, bool]] = field(default_factory=dict[Generation, tuple[int, bool]])
+    generations: Mapping[Generation, int] = field(default_factory=dict[Generation, int])
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,8 +175,8 @@ class Exposition:
 
     def of_generations(self, _looked: _Looked) -> Iterator[Sample]:
         """What runs here."""
-        for generation, (version, live) in self.sights.generations.items():
-            yield (generation.projection, str(generation.number), str(version), str(live).lower()), 1
+        for generation, version in self.sights.generations.items():
+            yield (generation.projection, str(generation.number), str(version)), 1
 
     def not_run(self, _looked: _Looked) -> Iterator[Sample]:
         """What does not."""

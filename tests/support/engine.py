@@ -26,6 +26,7 @@ from daemon.core.recovery import RetryPolicy
 from daemon.core.view import View
 from daemon.ports.source import Source
 from daemon.ports.store import Store
+from daemon.ports.tracing import Tracing
 from daemon.testing.memory_source import MemorySource
 from daemon.testing.observer import RecordingObserver
 
@@ -175,6 +176,7 @@ async def engine(
     *sources: MemorySource,
     policy: EnginePolicy = FAST,
     grace: float = 5.0,
+    tracing: Tracing | None = None,
 ) -> AsyncGenerator[Engine]:
     """Run the supervisor over `store` and `sources` for the time of the block, then drain it."""
     await store.open()
@@ -182,7 +184,7 @@ async def engine(
     await store.create_generation(generation, spec.version, live=True)
     by_name: dict[str, Source] = {source.name: source for source in sources}
     clock, observer = HurriedClock(), RecordingObserver()
-    runtime = Runtime(store, by_name, {generation: spec}, clock, observer, policy)
+    runtime = Runtime(store, by_name, {generation: spec}, clock, observer, policy, tracing=tracing)
     follows: Mapping[Generation, Sequence[str]] = {generation: spec.sources}
     supervisor = Supervisor(runtime, SoloCoordinator(follows, by_name, clock, look_seconds=0.01))
     running = Engine(store, by_name, supervisor, observer, runtime, spec)

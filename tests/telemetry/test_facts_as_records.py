@@ -25,6 +25,7 @@ EXAMPLES: list[tuple[Fact, str]] = [
     ),
     (facts.BatchCommitted(SCOPE, (5,), 3, {"read": 2}, 4, 0.01, None), "debug"),
     (facts.UnitsConsumed(SCOPE.of, {"rcu:rows": 3.0}), "debug"),
+    (facts.CommitRefused(SCOPE, "RowMoved"), "debug"),
     (facts.CommitDelayed(SCOPE, "Busy", "locked", 1, 0.5), "warning"),
     (facts.EventsDeadLettered(SCOPE, {"not-json": 2}), "warning"),
     (facts.PayloadConflict(SCOPE, 1), "error"),

@@ -15,12 +15,17 @@ from daemon.sources.kafka.identity import Identity, digest_of
 
 
 class Guard:
-    """Judges partitions of one source. `restarts` counts consumers that hung and were made anew, by partition."""
+    """Judges partitions of one source.
+
+    Counted by partition: `restarts` of consumers that hung and were made anew; `withheld` offsets that were passed over
+    and gave no record.
+    """
 
     def __init__(self, source: str, cluster: Cluster) -> None:
         """Ask `cluster`; `source` names it in errors."""
         self._source, self._cluster = source, cluster
         self.restarts: Counter[str] = Counter()
+        self.withheld: Counter[str] = Counter()
 
     async def check(self, partition: Partition, applied: Identity, position: int) -> None:
         """Check that reading may go on at `position`, after `applied`.

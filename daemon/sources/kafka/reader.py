@@ -71,7 +71,11 @@ class KafkaReader:
             await self._fetch(max_events, max_bytes)
         if not await self._same_log():
             return Chunk([], self._through(), now())
+        before = self._position
         taken = self._take(max_events, max_bytes)
+        if self._until is None and self._position - before > len(taken):
+            topic, number = self._feed.partition
+            self._guard.withheld[f"{topic}-{number}"] += self._position - before - len(taken)
         if not taken:
             return Chunk([], self._through(), now(), at_end=self._at_end(), ends_shard=self._passed())
         self._given = self._identity.of(taken[-1])

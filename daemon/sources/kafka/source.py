@@ -15,6 +15,7 @@ from daemon.core.errors import SourceUnavailable
 from daemon.core.positions import START, Position
 from daemon.ports.clock import Clock
 from daemon.ports.source import Backlog, ShardInfo, SourceTraits
+from daemon.ports.vitals import SourceVitals
 from daemon.sources.envelopes import check_max_depth
 from daemon.sources.kafka.client import Connection, Partition
 from daemon.sources.kafka.cluster import COMMITTED, EARLIEST, LATEST, UNCOMMITTED, Cluster
@@ -193,6 +194,10 @@ class KafkaSource:
     def consumers(self) -> int:
         """How many consumers it has now."""
         return sum(1 for lane in self._lanes if not lane.idle)
+
+    def vitals(self) -> SourceVitals:
+        """Return what was withheld and what hung, so far."""
+        return SourceVitals(self._name, dict(self.guard.restarts), dict(self.guard.withheld))
 
     @property
     def fetched_bytes(self) -> int:
