@@ -284,7 +284,8 @@ def _histograms(name: str, bounds: Bounds, start: int, owners: Iterable[tuple[st
         for place, count in zip(places, counts, strict=False):
             total += count
             yield f"{name}_bucket{{{head}{place}}} {total:.0f}\n"
-        yield f"{name}_sum{_braced(text)} {counts[-1]}\n{name}_count{_braced(text)} {total:.0f}\n"
+        yield f"{name}_sum{_braced(text)} {counts[-1]}\n"
+        yield f"{name}_count{_braced(text)} {total:.0f}\n"
 
 
 def _braced(text: str) -> str:

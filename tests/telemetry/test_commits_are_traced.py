@@ -145,7 +145,7 @@ def test_nothing_of_it_is_imported_where_it_is_off():
 
 
 def test_settings_make_tracing_that_exports():
-    """With `tracing.enabled` there is a tracer; an endpoint that nobody listens at neither fails nor delays a commit."""
+    """With `tracing.enabled` there is a tracer; an endpoint that nobody listens at fails no commit."""
     settings = Settings.model_validate({"tracing": {"enabled": True, "endpoint": "http://127.0.0.1:9/v1/traces"}})
     tracing = tracing_of(settings)
     assert isinstance(tracing, OtelTracing)
