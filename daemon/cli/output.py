@@ -17,7 +17,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from daemon.settings.problems import escaped
+from daemon.core.text import escaped
 
 INDENT = 2
 

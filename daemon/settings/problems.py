@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import date, time
 
 from daemon.core.errors import SettingsProblem
+from daemon.core.text import escaped
 
 type Key = tuple[str | int, ...]
 """The path of a key: names of tables and keys, then the index in a list."""
@@ -73,11 +74,6 @@ def dotted(key: Key) -> str:
             bare = part.isascii() and part.replace("-", "_").isidentifier()
             text += ("." if text else "") + (part if bare else quoted(part))
     return text
-
-
-def escaped(text: str) -> str:
-    """Show a text on one line: what is not printable is escaped."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
 
 
 def quoted(text: str) -> str:

@@ -12,13 +12,14 @@ import struct
 import subprocess
 import sys
 import termios
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 COMMAND = str(Path(sys.executable).with_name("projectiond"))
+CTL = str(Path(sys.executable).with_name("projectionctl"))
 PATIENCE_SECONDS = 60
 """How long a command may take; it is killed after that, and its test fails."""
 
@@ -104,8 +105,15 @@ class Workplace:
 
     def run(self, *words: str, **environment: str) -> Ended:
         """Run a command to its end."""
+        return self._run(COMMAND, words, environment)
+
+    def ctl(self, *words: str, **environment: str) -> Ended:
+        """Run `projectionctl` to its end."""
+        return self._run(CTL, words, environment)
+
+    def _run(self, command: str, words: Sequence[str], environment: Mapping[str, str]) -> Ended:
         done = subprocess.run(
-            [COMMAND, *words],
+            [command, *words],
             cwd=self.path,
             env=_environment(environment),
             capture_output=True,
@@ -115,13 +123,22 @@ class Workplace:
         )
         return Ended(done.returncode, done.stdout, done.stderr)
 
+    def ctl_on_a_terminal(self, *words: str, columns: int, **environment: str) -> str:
+        """Run `projectionctl` on a terminal of so many columns; give what it showed there."""
+        return self._run_on_a_terminal(CTL, words, columns, environment)
+
     def run_on_a_terminal(self, *words: str, columns: int, **environment: str) -> str:
         """Run a command on a terminal of so many columns; give what it showed there."""
+        return self._run_on_a_terminal(COMMAND, words, columns, environment)
+
+    def _run_on_a_terminal(
+        self, command: str, words: Sequence[str], columns: int, environment: Mapping[str, str]
+    ) -> str:
         ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 50, columns, 0, 0))
         terminal = _environment(environment) | {"TERM": "xterm-256color"}
         shown = bytearray()
-        with subprocess.Popen([COMMAND, *words], cwd=self.path, env=terminal, stdout=theirs, stderr=theirs) as process:
+        with subprocess.Popen([command, *words], cwd=self.path, env=terminal, stdout=theirs, stderr=theirs) as process:
             os.close(theirs)
             try:
                 while block := _read(ours):

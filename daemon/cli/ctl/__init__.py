@@ -12,6 +12,5 @@ decide anything: the daemon does, and says why.
     words          times, numbers and places as people read them
 
 Invariants: results go to stdout, everything else to stderr; with `--json`, stdout holds one JSON document, or one a
-line where a command goes on (`top`, `tail`, `--watch`); nothing is imported that a client does not need, so that it starts
-at once.
+line where a command goes on (`top`, `tail`, `--watch`); nothing is imported that a client does not need.
 """

@@ -21,7 +21,7 @@ from daemon.cli.exit_codes import ExitCode
 from daemon.control.client import Client, Unreachable, WrongSocket, find_socket, fresh_id
 from daemon.control.frames import Kind
 from daemon.core.errors import CommandRefused, RefusalCode
-from daemon.settings.problems import escaped
+from daemon.core.text import escaped
 
 CONFIG_VARIABLE = "PROJECTIOND_CONFIG"
 SOCKET_VARIABLE = "PROJECTIONCTL_SOCKET"

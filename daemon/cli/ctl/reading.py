@@ -186,7 +186,13 @@ def show_top(row: Mapping[str, Any], output: Output) -> None:
 def show_tail(row: Mapping[str, Any], output: Output) -> None:
     """Show the events of one commit, one a line, as plain columns: many come, and they are searched."""
     for event in row["events"]:
-        parts = (event["position"], event["verdict"], event["type"] or NOTHING, event["key"] or NOTHING, event["id"])
+        parts = (
+            event["position"],
+            event["verdict"],
+            event["type"] or NOTHING,
+            event["key"] or NOTHING,
+            event["id"] or NOTHING,
+        )
         output.line("  ".join([label(row["scope"]), *map(str, parts)]))
     if row["more"]:
         output.line(f"{label(row['scope'])}  and {row['more']:,} more up to {row['position']}: {tally(row['counts'])}")

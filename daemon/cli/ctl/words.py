@@ -33,7 +33,9 @@ def count(number: int | None) -> str:
 
 def rate(number: float | None) -> str:
     """Return events a second."""
-    return NOTHING if number is None else f"{number:,.0f}/s" if number >= _WHOLE_FROM else f"{number:.1f}/s"
+    if number is None:
+        return NOTHING
+    return f"{number:,.0f}/s" if number >= _WHOLE_FROM or not number else f"{number:.1f}/s"
 
 
 def text(value: object) -> str:
