@@ -39,10 +39,13 @@ class Place:
     lock: int
 
     def close(self) -> None:
-        """Stop listening, remove the socket, free the path."""
+        """Stop listening, remove the socket, free the path; a second time does nothing."""
+        if self.lock < 0:
+            return
         self.listening.close()
         self.path.unlink(missing_ok=True)
         os.close(self.lock)
+        self.lock = -1
 
 
 def default_directory(uid: int | None = None) -> Path:
