@@ -88,10 +88,8 @@ class Target:
 class Command(Protocol):
     """A command that changes something: it becomes an operation of each generation it is about."""
 
-    @property
-    def name(self) -> str:
-        """Its name on the wire and in the audit."""
-        ...
+    name: ClassVar[str]
+    """Its name on the wire and in the audit."""
 
     @property
     def target(self) -> Target:
@@ -237,4 +235,4 @@ class Explain:
     view: str = "main"
 
 
-type Query = Status | Shards | Lag | Top | Tail | Audit | Explain
+type Query = Status | Shards | Lag | Top | Audit | Explain
