@@ -21,9 +21,9 @@ from collections.abc import Set as AbstractSet
 from datetime import date, datetime
 from decimal import localcontext
 from hashlib import blake2b
-from operator import attrgetter
-from typing import Never, cast
+from typing import Any, Never, cast
 
+from daemon.core.columns import Unsteady
 from daemon.core.dedup import DUPLICATES, Judged, Verdict, judge_sequence
 from daemon.core.errors import EventProblem
 from daemon.core.events import DIGEST_BYTES, BadRecord, Event, Record
@@ -31,9 +31,9 @@ from daemon.core.folded import Failure, FoldContext, Folded, Lookup, Missing, St
 from daemon.core.identity import MAIN_VIEW, RowKey
 from daemon.core.keys import key_text
 from daemon.core.projection import Handler, OnError, OnGap
-from daemon.core.quick_view import QuickView
+from daemon.core.quick_view import QuickView, settle_together
 from daemon.core.rows import Effect, StoredRow
-from daemon.core.values import MAX_DIGITS, MAX_INT
+from daemon.core.values import MAX_DIGITS
 from daemon.core.view import UNLOADED, RowNeeded, SavedView, Touch, View, partial_view
 
 
@@ -58,11 +58,11 @@ def fold(judged: Judged, context: FoldContext, count: int | None = None) -> Fold
                 return Unsettled()
 
 
+_NEW = frozenset({None})
 _SETTLED = frozenset({None, *DUPLICATES})
 _NOTHING = frozenset[Verdict]()
 _STEADY_PARTS = frozenset({str, date})
 """Types of key parts that equal nothing of another type."""
-_moment_of = attrgetter("moment")
 _type_of: Callable[[object], type] = type
 
 
@@ -231,7 +231,7 @@ class Fold:
                 if isinstance(record, BadRecord):
                     self._settle(index, record, self._verdicts[index])
         try:
-            self.watermark = max(map(_moment_of, records), default=None)
+            self.watermark = max([record.moment for record in cast("Sequence[Any]", records)], default=None)
         except TypeError:  # some carry no time
             moments = (record.moment for record in cast("Sequence[Event]", records) if record.moment is not None)
             self.watermark = max(moments, default=None)
@@ -255,18 +255,20 @@ class Fold:
 
     def _doubtful(self) -> bool:
         """Tell whether a quick pass holds what a careful one would refuse."""
-        for view in (*self._main.values(), *self._others.values()):
-            try:
-                view.settle()
-            except MemoryError:
-                raise
-            except Exception:  # noqa: BLE001 - a value of a broken class raises what it likes, as it would in a handler
-                return True
-            held = view.amounts if view.touch is Touch.ADDED else view.image if view.touch is Touch.WRITTEN else None
-            if held:
-                for value in held.values():
-                    if type(value) is int and not -MAX_INT <= value <= MAX_INT:
-                        return True
+        if self.missing:
+            return False
+        views = [*self._main.values(), *self._others.values()]
+        try:
+            if self._make is QuickView:
+                settle_together(cast("list[QuickView]", views))
+            else:
+                for view in views:
+                    view.settle()
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a value of a broken class raises what it likes, as in a handler
+            self.steady = self.steady and not isinstance(error, Unsteady)
+            return True
         return False
 
     def folded(self, stop: Stop | None, *, quick: bool) -> Folded:
@@ -287,7 +289,7 @@ class Fold:
             verdicts=self._verdicts[:count],
             newly_parked=self._newly_parked,
             watermark=self.watermark,
-            kinds=frozenset({*self._verdicts[:count]}),
+            kinds=_NEW if self._verdicts.count(None) == count else frozenset({*self._verdicts[:count]}),
             stop=stop,
             quick=quick,
         )

@@ -45,7 +45,8 @@ class PlanContext:
     """What a commit is planned on.
 
     `now` is aware; `before` is the checkpoint it goes on top of, `pending` the segment of a commit still in flight.
-    `settles` and `skips` go into the commit as they are. `identify` gives the log's incarnation for the newest record and position; `dead_run` the dead letters in a row.
+    `settles` and `skips` go into the commit as they are. `identify` gives the log's incarnation for the newest record and
+    position; `dead_run` the dead letters in a row.
     """
 
     scope: Scope
@@ -155,8 +156,9 @@ def _rows(
         source = provenance(label, view.last or _last_applied(folded, records))
         if touch is _WRITTEN:
             base, image, sequences = view.base, view.image, view.sequences
-            if image is not None and sequences is None and isinstance(base, StoredRow) and not base.sequences:
-                expect = Expectation(base.version, base.source)  # most rows
+            expect = expectation(view)
+            if image is not None and sequences is None and (expect is ABSENT or not cast("StoredRow", base).sequences):
+                # most rows
                 writes.append(RowWrite(view.row_key, _PUT, image, expect, source, None, expires))
                 continue
             written = _written(view, source, expires, tombstone)

@@ -5,24 +5,15 @@ follow (see `daemon.core.fold`). Which events fail must not depend on what else 
 sum on the way that a later event hides is looked at all the same, in columns, at the speed of what C does with a list.
 """
 
-import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any, override
 
+from daemon.core.columns import Changes, Column, Unsteady, alike, are_short_amounts, make_plain
 from daemon.core.errors import EventProblem
 from daemon.core.identity import RowKey
 from daemon.core.rows import Attributes, StoredRow
-from daemon.core.values import (
-    MAX_INT,
-    PLAIN_TYPES,
-    STEADY_TYPES,
-    add_exact,
-    amount_of,
-    check_names,
-    normalise,
-    sum_exact,
-)
+from daemon.core.values import MAX_INT, PLAIN_TYPES, add_exact, amount_of, check_names, normalise, sum_exact
 from daemon.core.view import Base, Touch, View
 
 if TYPE_CHECKING:
@@ -31,7 +22,6 @@ if TYPE_CHECKING:
 _UNTOUCHED, _READ, _ADDED, _WRITTEN = Touch
 _TEXTS = frozenset({str})
 _type_of: Callable[[object], type] = type
-_values_of = dict[str, Any].values
 
 
 class QuickView(View):
@@ -126,34 +116,29 @@ class QuickView(View):
         """Work off what the next call will hide: it must be right all the same."""
         if self.pending:
             self._work_off()
-            for value in (self.image or {}).values():
-                if type(value) is int and not -MAX_INT <= value <= MAX_INT:
-                    self._fold.raised = True
-                    normalise(value)
 
     def _work_off(self) -> None:
         """Apply what was noted down. Raises when any of it is wrong, and has the fold know, whoever catches that."""
         pending, self.pending = self.pending, []
         try:
             if self.touch is _ADDED:
-                self._add_up(pending)
+                self._add_up(_columns(pending))
             else:
-                self._apply(pending)
+                if not _is_plain(pending):
+                    for changes, columns in alike(pending):
+                        make_plain(changes, columns)
+                merged = _merged(pending)
+                self.check_names(merged)
+                self.take(merged)
+        except Unsteady:
+            self._fold.raised, self._fold.steady = True, False
+            raise
         except Exception:
             self._fold.raised = True
             raise
 
-    def _apply(self, pending: list[dict[str, Any]]) -> None:
-        """Merge changes into the image; what a later change hides must be right too."""
-        last = pending[-1]
-        apart = len(pending[0]) != len(last)  # a row's first change often has more names than all that follow
-        if len(pending) == 1 and PLAIN_TYPES.issuperset(map(_type_of, last.values())):
-            merged = last
-        elif _are_plain_columns(last, pending[1:] if apart else pending):
-            merged = {**self._merged(pending[:1], hidden=True), **last} if apart else last
-        else:
-            merged = self._merged(pending, hidden=len(pending) > 1)
-        self._check_names(merged)
+    def take(self, merged: Changes) -> None:
+        """Set values and names that were looked at in the image."""
         if self.image and self.lent:
             self.image, self.lent = {**self.image, **merged}, False
         elif self.image:
@@ -161,82 +146,124 @@ class QuickView(View):
         else:
             self.image = merged
 
-    def _merged(self, pending: list[dict[str, Any]], *, hidden: bool) -> dict[str, Any]:
-        """Return what changes come to together, each value looked at."""
-        kinds = {*map(_type_of, chain.from_iterable(map(_values_of, pending)))}
-        if not kinds <= PLAIN_TYPES:
-            if not kinds <= STEADY_TYPES:
-                self._fold.steady = False
-                raise EventProblem("bad-value", "a value of this type has to be looked at as it is given")
-            pending = [_normalised(changes) for changes in pending]
-        elif hidden and int in kinds:
-            for value in chain.from_iterable(map(_values_of, pending)):
-                if type(value) is int:
-                    normalise(value)
-        merged = pending[0]
-        for changes in pending[1:]:
-            merged |= changes
-        return merged
-
-    def _check_names(self, named: Mapping[str, Any]) -> None:
-        """Refuse names as `check_names` does; those found good before are not looked at again."""
+    def check_names(self, named: Iterable[str]) -> None:
+        """Refuse names as `daemon.core.values.check_names` does; those found good before are not looked at again."""
         known = self._fold.names
-        if not named.keys() <= known:
+        if not known.issuperset(named):
             check_names(named)
             known.update(named)
 
-    def _add_up(self, pending: list[dict[str, Any]]) -> None:
+    def _add_up(self, columns: Mapping[str, Column]) -> None:
         """Sum amounts, attribute by attribute."""
-        mine, image = self.amounts, self.image
-        columns = _columns(pending)
+        mine = self.amounts
         for name, column in columns.items():
             total = sum_exact(column, name)
             mine[name] = add_exact(mine[name], total, name) if name in mine else total
-        self._check_names(mine)
-        if image is not None:
-            for name, column in columns.items():
-                held = image.get(name)
-                if type(held) is not int or type(mine[name]) is not int or abs(held) > MAX_INT >> 1:
-                    for amount in column:  # no sum on the way may be what the row cannot hold
-                        held = add_exact(held, amount_of(amount, name), name)
+        self.check_names(mine)
+        if self.image is not None:
+            self.weigh(self.image, columns)
+
+    def weigh(self, image: Attributes, columns: Mapping[str, Column]) -> None:
+        """Refuse amounts that come, on the way, to a sum which the row that they are for cannot hold."""
+        for name, column in columns.items():
+            held = image.get(name)
+            if type(held) is not int or type(self.amounts[name]) is not int or abs(held) > MAX_INT >> 1:
+                for amount in column:
+                    held = add_exact(held, amount_of(amount, name), name)
 
 
-def _normalised(changes: dict[str, Any]) -> Attributes:
-    return {name: value if type(value) in PLAIN_TYPES else normalise(value) for name, value in changes.items()}
+def settle_together(views: Sequence[QuickView]) -> None:
+    """Close all views of a pass, what they noted down being looked at in columns through all of them.
 
-
-def _are_plain_columns(last: dict[str, Any], pending: list[dict[str, Any]]) -> bool:
-    """Tell whether changes have the names of `last` and only plain values, at the speed of what C does with a list.
-
-    False may also mean that it would take a closer look.
+    Raises as closing each of them would; `Unsteady` where a value has to be looked at as it is given.
     """
-    if {*map(len, pending)} != {len(last)}:
-        return False
-    form = f"{len(pending)}q"
-    try:
-        for name, value in last.items():
-            column = [changes[name] for changes in pending]
-            kind = _type_of(value)
-            if kind is str:
-                "".join(column)
-            elif kind is int:
-                struct.pack(form, *column)  # 64 bits each, which every store holds
-            elif not PLAIN_TYPES.issuperset(map(_type_of, column)):
-                return False
-    except (KeyError, TypeError, struct.error):
-        return False
-    return True
+    written = [view for view in views if view.pending and view.touch is _WRITTEN]
+    if len(written) > 1:
+        _set_together(written)
+    added = [view for view in views if view.pending and view.touch is _ADDED and not view.amounts]
+    if len(added) > 1:
+        _add_together(added)
+    for view in views:
+        view.settle()
 
 
-def _columns(amounts: list[dict[str, Any]]) -> dict[str, list[Any]]:
+def _set_together(views: list[QuickView]) -> None:
+    noted = [*chain.from_iterable([view.pending for view in views])]
+    groups = [*alike(noted)]
+    for changes, columns in groups:
+        make_plain(changes, columns)
+        views[0].check_names(columns)
+    all_alike = _are_one(groups, noted)
+    by_size = len({len(columns) for _, columns in groups}) == len(groups)
+    for view in views:
+        pending, view.pending = view.pending, []
+        if all_alike:
+            view.take(_as_stored(pending[-1]))
+        else:
+            view.take(_merged(_unhidden(pending) if by_size else pending))
+
+
+def _are_one(groups: list[tuple[list[Changes], dict[str, Column]]], noted: list[Changes]) -> bool:
+    return len(groups) == 1 and len(groups[0][0]) == len(noted)  # none that names nothing
+
+
+def _unhidden(pending: list[Changes]) -> list[Changes]:
+    """Return what counts of changes that have the same names where they have as many: often only the last."""
+    last = pending[-1]
+    others = len(pending) - [*map(len, pending)].count(len(last))
+    if others == 0:
+        return [last]
+    return [pending[0], last] if others == 1 and len(pending[0]) != len(last) else pending
+
+
+def _add_together(views: list[QuickView]) -> None:
+    noted = [*chain.from_iterable([view.pending for view in views])]
+    groups = [*alike(noted)]
+    if not _are_one(groups, noted):
+        return
+    ((_, columns),) = groups
+    views[0].check_names(columns)
+    short = {name for name, column in columns.items() if are_short_amounts(column)}
+    first = 0
+    for view in views:
+        end = first + len(view.pending)
+        view.pending = []
+        mine = {name: column[first:end] for name, column in columns.items()}
+        view.amounts = {name: sum(each) if name in short else sum_exact(each, name) for name, each in mine.items()}
+        if view.image is not None:
+            view.weigh(view.image, mine)
+        first = end
+
+
+def _is_plain(pending: list[Changes]) -> bool:
+    """Tell whether this is one call, with nothing but values that are stored as they are."""
+    if len(pending) > 1 or not PLAIN_TYPES.issuperset(map(_type_of, pending[0].values())):
+        return False
+    return all(type(value) is not int or -MAX_INT <= value <= MAX_INT for value in pending[0].values())
+
+
+def _merged(pending: list[Changes]) -> Changes:
+    """Return what changes that were looked at come to together."""
+    merged = pending[0]
+    if len(pending) > 1:
+        merged = {**merged}
+        for changes in pending[1:]:
+            merged |= changes
+    return _as_stored(merged)
+
+
+def _as_stored(changes: Changes) -> Changes:
+    if PLAIN_TYPES.issuperset(map(_type_of, changes.values())):
+        return changes
+    return {name: normalise(value) for name, value in changes.items()}
+
+
+def _columns(amounts: list[Changes]) -> dict[str, Column]:
     """Return the values of each name, in order."""
-    names = amounts[0]
-    if {*map(len, amounts)} == {len(names)}:
-        try:
-            return {name: [each[name] for each in amounts] for name in names}
-        except KeyError:  # as many names, but others
-            pass
-    columns: dict[str, list[Any]] = {}
+    groups = [*alike(amounts)]
+    if _are_one(groups, amounts):
+        return groups[0][1]
+    columns: dict[str, Column] = {}
     for each in amounts:
         for name, value in each.items():
             if name in columns:

@@ -529,3 +529,35 @@ def test_an_attribute_name_that_is_no_plain_text_is_refused_after_an_equal_one_t
 
     commit = planning([did("e1", 1), did("e2", 2, odd=True), did("e3", 3)], a_spec(handler))
     assert [one.event_id for one in commit.dead_letters] == ["e2"]
+
+
+def test_a_number_too_long_fails_its_event_though_it_was_read_and_hidden_since() -> None:
+    """A row that is read between two changes is looked at like any other."""
+
+    def handler(view: View, event: Event) -> None:
+        assert event.id == "e1" or view.row is not None
+        view.patch(n=event.data["n"])
+
+    commit = planning([did("e1", 1, n=1), did("e2", 2, n=10**40), did("e3", 3, n=2)], a_spec(handler))
+    assert [one.event_id for one in commit.dead_letters] == ["e2"]
+
+
+@pytest.mark.parametrize("keys", ["kk", "kl"])
+def test_what_only_acts_as_an_integer_fails_its_event_though_a_later_one_hides_it(keys: str) -> None:
+    """Alone it would be no value that a row can hold, whatever else is in its column."""
+
+    class Index:
+        def __index__(self) -> int:
+            return 1
+
+        def __add__(self, other: int) -> "Index":
+            return self
+
+        __radd__ = __add__
+
+    def handler(view: View, event: Event) -> None:
+        view.patch(n=Index() if event.data.get("odd") else 1)
+
+    events: list[Record] = [did("e1", 1), did("e2", 2, odd=True), did("e3", 3), did("e4", 4, key=keys[1])]
+    commit = planning(events, a_spec(handler))
+    assert [one.event_id for one in commit.dead_letters] == ["e2"]
