@@ -17,6 +17,7 @@ import logging
 import resource
 import zlib
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, override
@@ -131,12 +132,9 @@ class Pages:
             if packed:
                 response.headers["Content-Encoding"] = "gzip"
             await response.prepare(request)
-            try:
+            with suppress(OSError):
                 await response.write_eof()
-            except OSError:
-                self.scrapes["dropped"] += 1
-            else:
-                self.scrapes["answered"] += 1
+            self.scrapes["dropped" if request.transport is None else "answered"] += 1
             return response
         finally:
             self._turns.release_on_behalf_of(turn)
