@@ -329,7 +329,7 @@ class Folder:
                 Chunk(chunk.records[count:], chunk.through, chunk.arrived, chunk.at_end, chunk.ends_shard)
             )
             chunk = Chunk(chunk.records[:count], chunk.records[count - 1].position, chunk.arrived)
-        self.prepared = Prepared(planned, chunk, _overlay(planned), circuit, loaded)
+        self.prepared = Prepared(planned, chunk, overlay_of(planned), circuit, loaded)
 
     # Settling
 
@@ -435,7 +435,7 @@ def _identity(record: Record) -> tuple[object, str]:
     return record.position, record.id if isinstance(record, Event) else ""
 
 
-def _overlay(planned: Planned) -> dict[RowKey, Base]:
+def overlay_of(planned: Planned) -> dict[RowKey, Base]:
     """Return the rows as they stand after a commit; those only the store will know are UNLOADED."""
     overlay: dict[RowKey, Base] = {}
     for write in planned.commit.rows:

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
+from daemon.core.cursor import Redelivery
 from daemon.core.identity import Generation, Scope
 from daemon.core.lifecycle import ShardState
 from daemon.core.positions import Position
+from daemon.core.waiting import Wish
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,24 @@ class KeysParked:
 
 
 @dataclass(frozen=True, slots=True)
+class RedeliveryProgress:
+    """A shard's second cursor moved, or ended, with a commit. `counts` are what that commit added to its counters."""
+
+    scope: Scope
+    cursor: Redelivery
+    counts: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingSettled:
+    """What a person wished for waiting entries was carried out: `applied`, `failed` (again), `discarded`."""
+
+    scope: Scope
+    wish: Wish
+    counts: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class ShardRestarted:
     """A shard's incarnation ended by an error and is tried again after `wait` seconds."""
 
@@ -173,6 +193,8 @@ type Fact = (
     | PayloadConflict
     | RowShared
     | KeysParked
+    | RedeliveryProgress
+    | WaitingSettled
     | ShardRestarted
     | GenerationNotRun
     | CodeChanged

@@ -113,6 +113,13 @@ class Source(Protocol):
         """
         ...
 
+    async def restore(self, shard: str, kept: Sequence[tuple[Position, bytes]]) -> Sequence[Record | None]:
+        """Make records again, decoded as they would be now, of what was kept of them: position and raw bytes, whole.
+
+        None for one that neither its bytes nor the log can give again. Raises SourceUnavailable.
+        """
+        ...
+
     async def backlog(self, shard: str, after: Position) -> Backlog:
         """Return how much lies after a position, without reading it. Raises SourceUnavailable."""
         ...

@@ -16,7 +16,7 @@ from pathlib import Path
 from anyio import CapacityLimiter, to_thread
 
 from daemon.core.errors import LogLost, SourceUnavailable
-from daemon.core.events import Event
+from daemon.core.events import Event, Record
 from daemon.core.positions import START, Position, position_text
 from daemon.ports.clock import Clock
 from daemon.ports.source import Backlog, ShardInfo, SourceTraits
@@ -108,6 +108,11 @@ class FileSource:
         if start == LATEST:
             return await to_thread.run_sync(self._latest, shard, limiter=self._threads())
         raise ValueError(f"start {start!r} is not {EARLIEST!r}, {LATEST!r} or a time; give one of them")
+
+    async def restore(self, shard: str, kept: Sequence[tuple[Position, bytes]]) -> Sequence[Record | None]:
+        """Decode lines that were kept."""
+        del shard
+        return self._envelope.decode_many([raw for _, raw in kept], [place for place, _ in kept], self._max_depth)
 
     async def backlog(self, shard: str, after: Position) -> Backlog:
         """Return the bytes after a position; None where a compressed file hides its length."""

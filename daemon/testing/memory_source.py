@@ -141,6 +141,13 @@ class MemorySource:
             before = record.position
         return held.end
 
+    async def restore(self, shard: str, kept: Sequence[tuple[Position, bytes]]) -> Sequence[Record | None]:
+        """Find records that the log still holds; what a test changed about them since counts."""
+        await anyio.lowlevel.checkpoint()
+        held = self._held(shard)
+        place = {(record.position, record.raw): record for record in held.records}
+        return [place.get(one) for one in kept]
+
     async def backlog(self, shard: str, after: Position) -> Backlog:
         """Return how much lies after a position."""
         await anyio.lowlevel.checkpoint()

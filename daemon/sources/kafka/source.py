@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from daemon.core.errors import SourceUnavailable
+from daemon.core.events import Record
 from daemon.core.positions import START, Position
 from daemon.ports.clock import Clock
 from daemon.ports.source import Backlog, ShardInfo, SourceTraits
@@ -147,6 +148,19 @@ class KafkaSource:
             raise ValueError(f"start {start!r} is not 'earliest', 'latest' or a time; give one of them")
         return (offset - 1,) if offset else START
 
+    async def restore(self, shard: str, kept: Sequence[tuple[Position, bytes]]) -> Sequence[Record | None]:
+        """Read records again: headers and keys are kept by the log alone. None where another record stands there now.
+
+        Raises SourceUnavailable.
+        """
+        partition = self._partition(shard)
+        restored: list[Record | None] = []
+        for (offset, *_), raw in kept:
+            found = await self._cluster.record(partition, offset)
+            records = [] if found is None or found.offset != offset else self._decoder.decode([found])
+            restored.append(records[0] if records and records[0].raw == raw else None)
+        return restored
+
     async def backlog(self, shard: str, after: Position) -> Backlog:
         """Return the offsets between a position and the last stable one, and the end. Raises SourceUnavailable."""
         partition = self._partition(shard)
@@ -190,14 +204,14 @@ class KafkaSource:
             rebalance_timeout=rebalance_timeout,
         )
 
+    def vitals(self) -> SourceVitals:
+        """Return what was withheld and what hung, so far."""
+        return SourceVitals(self._name, dict(self.guard.restarts), dict(self.guard.withheld))
+
     @property
     def consumers(self) -> int:
         """How many consumers it has now."""
         return sum(1 for lane in self._lanes if not lane.idle)
-
-    def vitals(self) -> SourceVitals:
-        """Return what was withheld and what hung, so far."""
-        return SourceVitals(self._name, dict(self.guard.restarts), dict(self.guard.withheld))
 
     @property
     def fetched_bytes(self) -> int:
