@@ -9,6 +9,7 @@ commit is whole or absent and the next owner reads which. Leaving drained is exi
 
 import gc
 import os
+import pwd
 import random
 import re
 import signal
@@ -22,20 +23,24 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import anyio
+from anyio.abc import TaskGroup
 
 from daemon.actors.runtime import EnginePolicy, Runtime
 from daemon.actors.spending import Spending
 from daemon.actors.supervisor import Supervisor
 from daemon.assembly import stores as assembly
+from daemon.assembly.control import place_of, server_of
 from daemon.assembly.groups import ShowsProgress, group_members
 from daemon.assembly.sources import sources_of, starts_of
 from daemon.assembly.telemetry import tracing_of
+from daemon.control.engine import Control
 from daemon.coordination.group import GroupCoordinator, Member
 from daemon.coordination.leases import LeaseCoordinator
 from daemon.coordination.solo import SoloCoordinator
 from daemon.core.batcher import BatchPolicy
 from daemon.core.budget import Budget
 from daemon.core.circuit import CircuitPolicy
+from daemon.core.commands import Actor, Resume, Target
 from daemon.core.errors import SettingsProblem
 from daemon.core.generations import choose
 from daemon.core.identity import Generation, Scope
@@ -52,6 +57,7 @@ from daemon.ports.vitals import TellsVitals
 from daemon.settings import Settings
 
 if TYPE_CHECKING:
+    from daemon.control.server import ControlServer
     from daemon.telemetry.site import TelemetrySite
 
 MARKER_BYTES = 128
@@ -104,9 +110,12 @@ class Daemon:
 
     runtime: Runtime
     supervisor: Supervisor
+    control: Control
     grace_period: float
     site: "TelemetrySite | None" = None
     """Where metrics and health can be asked for."""
+    server: "ControlServer | None" = None
+    """Where commands come in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,8 +294,23 @@ async def build(
         tracing=tracing_of(settings),
     )
     coordinator = coordinator_of(settings, runtime.replica, follows, sources, store, clock, members=members)
-    supervisor = Supervisor(runtime, coordinator, resume)
-    return Daemon(runtime, supervisor, float(settings.daemon.grace_period_seconds), site)
+    supervisor = Supervisor(runtime, coordinator)
+    control = Control(store, sources, follows, supervisor, clock)
+    for number, label in enumerate(resume):
+        # An operation like any other: what parks again needs a person again, and a peer that has the shard obeys too.
+        request = f"run-{runtime.replica}-{number}"
+        await control.change(Resume(Target.of(label)), myself(), request, lambda _progress: None, wait=0.0)
+    return Daemon(runtime, supervisor, control, float(settings.daemon.grace_period_seconds), site)
+
+
+def myself() -> Actor:
+    """Return who runs this process, as operations name it."""
+    uid = os.getuid()
+    try:
+        user = pwd.getpwuid(uid).pw_name
+    except KeyError:  # a container's user has no name
+        user = str(uid)
+    return Actor(uid, user, socket.gethostname(), os.getpid())
 
 
 async def run(
@@ -306,13 +330,18 @@ async def run(
     clock = SystemClock()
     store = store_of(settings, clock, observer)
     tune_collector()
+    place = place_of(settings, observer)
     if site is not None:
         await site.open()
     try:
         await store.open()
         daemon = await build(settings, store, clock, observer, resume, site)
+        if place is not None:
+            daemon.server = server_of(settings, place, daemon.control, daemon.runtime, observer)
         return await serve(daemon, once=once)
     finally:
+        if place is not None:
+            place.close()
         with anyio.CancelScope(shield=True):
             await store.aclose()
             if site is not None:
@@ -325,6 +354,14 @@ def tune_collector() -> None:
     gc.freeze()
     gc.set_threshold(_COLLECT_AFTER, 50, 100)
     sys.setswitchinterval(_SWITCH_SECONDS)
+
+
+def _let_ask(daemon: Daemon, tasks: TaskGroup) -> None:
+    """Let the daemon be asked from outside for as long as it runs: for metrics, for health, by commands."""
+    if daemon.site is not None:
+        tasks.start_soon(_show, daemon.site, daemon)
+    if daemon.server is not None:
+        tasks.start_soon(daemon.server.run)
 
 
 async def _show(site: "TelemetrySite", daemon: Daemon) -> None:
@@ -373,8 +410,7 @@ async def serve(daemon: Daemon, *, once: bool = False) -> RunResult:
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(on_signals)
-        if daemon.site is not None:
-            tasks.start_soon(_show, daemon.site, daemon)
+        _let_ask(daemon, tasks)
         if once:
             tasks.start_soon(until_caught_up)
         await supervisor.run()

@@ -28,6 +28,7 @@ from daemon.core.events import Event, Record
 from daemon.core.fold import Failure, FoldContext, Folded, Missing, Stop, Unsettled, fold
 from daemon.core.identity import MAIN_VIEW, RowKey, Scope
 from daemon.core.planner import Oversize, PlanContext, Planned, count_actions, plan, retention_horizon
+from daemon.core.positions import Position
 from daemon.core.projection import Dedup, OnLate, ProjectionSpec
 from daemon.core.room import Room
 from daemon.core.rows import Attributes, StoredRow, WriteKind
@@ -395,6 +396,20 @@ class Folder:
         self.stop = None
         self.waiting_for_gap = False
         self.cache = RowCache(self.runtime.policy.row_cache_rows)
+
+    def put_aside(self) -> None:
+        """Give back what was folded on top of the commit in flight: it is folded again, here or by another owner."""
+        on_top, self.prepared = self.prepared, None
+        if on_top is not None:
+            self.batcher.put_back(on_top.chunk)
+
+    @property
+    def next_position(self) -> Position | None:
+        """The position of the first record that is not settled, as far as it was read."""
+        for held in (self.in_flight, self.prepared):
+            if held is not None and held.chunk.records:
+                return held.chunk.records[0].position
+        return self.batcher.first
 
     def _discard(self) -> None:
         """Throw away what was folded on top, and give all records back in order."""

@@ -12,23 +12,28 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 import anyio
+from anyio.abc import TaskGroup
 
 from daemon.actors.committer import Answer, Committer
+from daemon.actors.controls import Controls
 from daemon.actors.folder import Folder, Prepared
+from daemon.actors.ownership import Ownership
 from daemon.actors.runtime import Runtime
+from daemon.actors.sidework import SideWork, side_work
 from daemon.actors.sightings import committed_facts
 from daemon.actors.wake import Wake
 from daemon.actors.windows import ShardWindow, WindowMemory
 from daemon.core.batcher import Batcher
-from daemon.core.checkpoint import Checkpoint, CheckpointState, stands_at
-from daemon.core.commit import Commit, Committed, Fenced
-from daemon.core.errors import ProjectionProblem, StoreRefused, Superseded
+from daemon.core.checkpoint import Checkpoint, CheckpointState
+from daemon.core.commit import Committed
 from daemon.core.fold import Stop
 from daemon.core.identity import Scope
-from daemon.core.leases import Claim, owner_name
+from daemon.core.leases import Claim
 from daemon.core.lifecycle import ShardState, Signal
+from daemon.core.operations import Operation, due
+from daemon.core.positions import Position
 from daemon.core.projection import ProjectionSpec
-from daemon.ports.observer import CodeChanged, CommitRefused
+from daemon.ports.observer import CommitRefused
 from daemon.ports.source import Reader
 from daemon.ports.vitals import ShardVitals
 
@@ -44,33 +49,18 @@ class How(StrEnum):
     DONE = "done"
     PARKED = "parked"
     PAUSED = "paused"
+    AFRESH = "afresh"
+    """An operation asks that all memory is dropped and the shard taken again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """An incarnation's end. `checkpoint` is what the store holds."""
+    """An incarnation's end. `checkpoint` is what the store holds, `stuck_at` the record that it cannot go past."""
 
     how: How
     checkpoint: Checkpoint
     reason: str = ""
-
-
-@dataclass(slots=True)
-class Controls:
-    """What a shard is asked to do. Written by the supervisor, obeyed at the next turn of the fold."""
-
-    wake: Wake = field(default_factory=Wake)
-    drain: bool = False
-    resume: bool = False
-    pause: str | None = None
-    """The reason to pause, for people."""
-
-    def ask(self, *, drain: bool = False, resume: bool = False, pause: str | None = None) -> None:
-        """Record a wish and wake whoever serves it."""
-        self.drain = self.drain or drain
-        self.resume = self.resume or resume
-        self.pause = pause or self.pause
-        self.wake.ring()
+    stuck_at: Position | None = None
 
 
 @dataclass(slots=True)
@@ -87,25 +77,30 @@ class Incarnation:
     """Take the shard only where this holds; None: from whoever owns it."""
     at_end: bool = False
     """Everything that the log held when last looked at is settled."""
-    epoch: int = 0
+    _ownership: Ownership = field(init=False)
     _room: Wake = field(default_factory=Wake)
     _outbox: Wake = field(default_factory=Wake)
     _answer: Answer | None = None
     _sent_at: float = 0.0
-    _renewed_at: float = 0.0
-    """When the newest commit that settled was sent: the lease holds from then on."""
     _source_at_end: bool = False
     _troubled: bool = False
     _following: bool = False
+    _reading: bool = True
     _folder: Folder | None = None
     """While the log is followed."""
 
+    def __post_init__(self) -> None:
+        """Own nothing yet."""
+        self._ownership = Ownership(self.runtime, self.scope, self.spec, self.controls, self.claim, self._trouble)
+
+    @property
+    def epoch(self) -> int:
+        """The epoch under which the shard is ours; 0 before it was taken."""
+        return self._ownership.epoch
+
     async def run(self) -> Ended:
         """Own the shard until something ends that. Raises the error that ended it, alone or in a group."""
-        checkpoint = await self._take()
-        if self.controls.resume and checkpoint.state in _RESUMABLE:
-            checkpoint = await self._change(checkpoint, state=CheckpointState.RUNNING, reason=None)
-        self.controls.resume = False
+        checkpoint = await self._ownership.take()
         how = _OBEYED.get(checkpoint.state)
         if how is not None:
             return Ended(how, checkpoint, checkpoint.reason or "")
@@ -118,46 +113,6 @@ class Incarnation:
             window.close()
             with anyio.move_on_after(_CLOSE_SECONDS, shield=True):
                 await reader.aclose()
-
-    async def _take(self) -> Checkpoint:
-        """Raise the epoch in our name; refuse code that changed under the same version where settings say so."""
-        store, clock = self.runtime.store, self.runtime.clock
-        before = await store.read_checkpoint(self.scope)
-        if self.claim is not None and not self.claim.holds(before, self.runtime.replica):
-            raise Superseded(f"{self.scope.label}: another owner has taken the shard; it carries on")
-        initial = Checkpoint(code_digest=self.spec.code_digest)
-        if before is None:
-            source = self.runtime.sources[self.scope.source]
-            start = self.runtime.start_of(self.scope)
-            origin = start if isinstance(start, tuple) else await source.locate(self.scope.shard, start)
-            initial = replace(initial, position=origin, origin=origin)
-        self._renewed_at = clock.monotonic()
-        # What a claim was judged by must still hold when the epoch rises: nothing may come between look and take.
-        over = None if self.claim is None else stands_at(before)
-        checkpoint = await store.take(self.scope, owner_name(self.runtime.replica, clock.unique()), initial, over)
-        self.epoch = checkpoint.epoch
-        if checkpoint.code_digest == self.spec.code_digest:
-            return checkpoint
-        self.runtime.observer.see(CodeChanged(self.scope, checkpoint.code_digest, self.spec.code_digest))
-        if self.runtime.policy.require_version_bump and checkpoint.code_digest:
-            message = (
-                f"the code of {self.spec.name} version {self.spec.version} has digest {self.spec.code_digest:.12}, but "
-                f"{self.scope.label} was folded by {checkpoint.code_digest:.12}; raise the version and rebuild, "
-                "or set daemon.require_version_bump = false"
-            )
-            raise ProjectionProblem(message)
-        return await self._change(checkpoint, code_digest=self.spec.code_digest)
-
-    async def _change(self, checkpoint: Checkpoint, **changes: object) -> Checkpoint:
-        """Commit a change of the checkpoint alone."""
-        after = replace(checkpoint.next(self.runtime.clock.unique()), **changes)  # pyright: ignore[reportArgumentType]
-        answer = await self._committer().send(Commit(self.scope, checkpoint.fence, after), 0)
-        if isinstance(answer, Fenced):
-            released = answer.checkpoint is not None and answer.checkpoint.owner is None
-            raise Superseded(f"{self.scope.label}: another owner took the shard; it carries on", released=released)
-        if not isinstance(answer, Committed):
-            raise StoreRefused(f"{self.scope.label}: the store answers {answer!r} to a change of the checkpoint alone")
-        return after
 
     def vitals(self, state: ShardState) -> ShardVitals:
         """Return how things stand; little is known while the log is not followed."""
@@ -181,6 +136,11 @@ class Incarnation:
             parked_keys=len(folder.parked),
         )
 
+    @property
+    def stuck_at(self) -> Position | None:
+        """The position of the first record that was read and not settled, when an error ended it."""
+        return None if self._folder is None else self._folder.next_position
+
     def _committer(self) -> Committer:
         return Committer(self.runtime, self.scope, self._trouble)
 
@@ -203,11 +163,12 @@ class Incarnation:
         folder = Folder(self.runtime, self.scope, self.spec, checkpoint, batcher, reader, window, parked)
         self.signal(Signal.TAKEN)
         self._following, self._folder = True, folder
+        side = side_work(self.runtime, folder, self._committer(), self.spec, self.controls.wake)
         ended = Ended(How.DRAINED, checkpoint)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._read, reader, batcher, checkpoint)
             tasks.start_soon(self._commit, folder)
-            ended = await self._fold(folder)
+            ended = await self._fold(folder, side, tasks)
             tasks.cancel_scope.cancel()
         self._following, self._folder = False, None
         return await self._finish(ended, folder.checkpoint)
@@ -221,6 +182,8 @@ class Incarnation:
             while len(batcher) >= 2 * max_events or batcher.size >= most:
                 await self._room.wait()
             chunk = await reader.read(max_events, max_bytes)
+            if not self._reading:
+                return
             news, self._source_at_end = chunk.at_end != self._source_at_end, chunk.at_end
             if chunk.records or chunk.ends_shard or chunk.through > through or (chunk.at_end and not told_end):
                 through, told_end = max(through, chunk.through), told_end or chunk.at_end
@@ -242,35 +205,65 @@ class Incarnation:
             self._answer = await committer.send(sent.planned.commit, len(sent.chunk.records))
             self.controls.wake.ring()
 
-    async def _fold(self, folder: Folder) -> Ended:
+    async def _fold(self, folder: Folder, side: SideWork, tasks: TaskGroup) -> Ended:
         """Turn until something ends the incarnation; nothing is in flight then."""
         controls, clock, batcher = self.controls, self.runtime.clock, folder.batcher
         while True:
-            await self._take_answer(folder)
-            if folder.prepared is not None and folder.in_flight is None:
+            await self._take_answer(folder, side)
+            side.attend(tasks)
+            order = self._next_order(folder)
+            if order is not None:
+                folder.put_aside()
+            elif folder.prepared is not None and folder.in_flight is None:
                 self._send(folder)
             idle = folder.in_flight is None and folder.prepared is None
-            if idle and self._beat_in() == 0.0:
-                await self._beat(folder)
-            if controls.drain or controls.pause is not None:
+            if controls.drain and order is None:
                 batcher.clear()
-                if idle:
-                    return self._asked(folder)
-            elif folder.ended and idle:
-                return Ended(How.DONE, folder.checkpoint)
-            elif folder.stop is not None and idle:
-                if not folder.waiting_for_gap:
-                    return Ended(How.PARKED, folder.checkpoint, _why(folder))
-                await self._wait_for_gap(folder)
-                continue
-            due = self._due_in(batcher, clock.monotonic())
-            if folder.prepared is None and not folder.must_wait and due == 0.0:
+            if idle:
+                ended = await self._at_rest(folder, order, side)
+                if isinstance(ended, Ended):
+                    return ended
+                if ended:
+                    continue
+            aside = self._aside_in(side, idle=idle) if order is None else None
+            wait = None if order is not None or aside == 0.0 else self._due_in(batcher, clock.monotonic())
+            if folder.prepared is None and not folder.must_wait and wait == 0.0:
                 await folder.prepare()
                 self._room.ring()
                 continue
-            self.at_end = self._source_at_end and idle and not batcher
-            wait = None if folder.prepared is not None or folder.must_wait else due
-            await controls.wake.wait(_sooner(wait, self._beat_in() if idle else None))
+            self.at_end = self._source_at_end and idle and not batcher and not side.active
+            if folder.prepared is not None or folder.must_wait:
+                wait = None
+            if idle:
+                wait = _sooner(_sooner(wait, aside), self._beat_in())
+            await controls.wake.wait(wait)
+
+    async def _at_rest(self, folder: Folder, order: Operation | None, side: SideWork) -> Ended | bool:
+        """Do what waits until nothing is in flight; return how that ends it, or whether to look anew."""
+        if self._beat_in() == 0.0:
+            await self._beat(folder)
+        if order is not None:
+            side.look()
+            return await self._carry_out(folder, order) or True
+        if self.controls.drain:
+            return Ended(How.DRAINED, folder.checkpoint)
+        if self._aside_in(side, idle=True) == 0.0:
+            await side.turn(live=bool(folder.batcher))
+            return True
+        if folder.ended and not side.active:
+            return Ended(How.DONE, folder.checkpoint)
+        if folder.stop is None:
+            return False
+        if not folder.waiting_for_gap:
+            return Ended(How.PARKED, folder.checkpoint, _why(folder), folder.next_position)
+        await self._wait_for_gap(folder)
+        return True
+
+    def _aside_in(self, side: SideWork, *, idle: bool) -> float | None:
+        """Return the seconds until a turn beside the live log is due, None while there is none."""
+        folder = self._folder
+        live = not idle or (folder is not None and bool(folder.batcher))
+        return None if self.controls.drain else side.due_in(self.runtime.clock.monotonic(), live=live)
 
     def _due_in(self, batcher: Batcher, now: float) -> float | None:
         """Return the seconds until the next batch is to be folded: it is cut, and can be paid for; None: there is none.
@@ -283,20 +276,20 @@ class Incarnation:
     def _beat_in(self) -> float | None:
         """Return the seconds until the lease is to be renewed by a commit of its own; None where none looks at it."""
         beat = self.runtime.policy.beat
-        return None if beat is None else max(0.0, self._renewed_at + beat - self.runtime.clock.monotonic())
+        return None if beat is None else max(0.0, self._ownership.renewed_at + beat - self.runtime.clock.monotonic())
 
     async def _beat(self, folder: Folder) -> None:
         """Renew the lease of an idle shard: a commit without rows."""
         sent_at = self.runtime.clock.monotonic()
-        folder.checkpoint = await self._change(folder.checkpoint)
-        self._renewed_at = sent_at
+        folder.checkpoint = await self._ownership.change(folder.checkpoint)
+        self._ownership.renewed_at = sent_at
 
     def _send(self, folder: Folder) -> None:
         folder.in_flight, folder.prepared = folder.prepared, None
         self._sent_at = self.runtime.clock.monotonic()
         self._outbox.ring()
 
-    async def _take_answer(self, folder: Folder) -> None:
+    async def _take_answer(self, folder: Folder, side: SideWork) -> None:
         answer, sent = self._answer, folder.in_flight
         if answer is None or sent is None:
             return
@@ -309,7 +302,8 @@ class Incarnation:
             self.runtime.observer.see(CommitRefused(self.scope, type(answer).__name__))
         folder.resolve(answer)
         if isinstance(answer, Committed):
-            self._renewed_at = self._sent_at
+            self._ownership.renewed_at = self._sent_at
+            side.noted(sent.planned.commit)
             await self._settled(folder, sent, answer, before)
 
     async def _settled(self, folder: Folder, sent: Prepared, answer: Committed, before: Checkpoint) -> None:
@@ -331,27 +325,52 @@ class Incarnation:
         await self.controls.wake.wait(_GAP_SECONDS)
         folder.look_again()
 
-    def _asked(self, folder: Folder) -> Ended:
-        if self.controls.drain:
-            return Ended(How.DRAINED, folder.checkpoint)
-        reason, self.controls.pause = self.controls.pause or "", None
-        return Ended(How.PAUSED, folder.checkpoint, reason)
+    def _next_order(self, folder: Folder) -> Operation | None:
+        """Return the operation to obey as soon as nothing is in flight, if there is one.
+
+        `drain` waits for what was read; a shard that finds meanwhile that it must park, parks first.
+        """
+        if not self.controls.orders:
+            return None
+        orders = due(self.controls.orders, self.scope, folder.checkpoint)
+        if not orders:
+            self.controls.settle(folder.checkpoint.operation_seq)
+            return None
+        if orders[0].name == "drain" and not self.controls.drain:
+            self._reading = False
+            stuck = folder.waiting_for_gap
+            if (folder.batcher or folder.prepared is not None or folder.stop is not None) and not stuck:
+                return None
+        return orders[0]
+
+    async def _carry_out(self, folder: Folder, order: Operation) -> Ended | None:
+        """Obey, and tell how the incarnation ends, if it does."""
+        self._ownership.renewed_at = self.runtime.clock.monotonic()
+        obeyed = await self._ownership.obey(folder.checkpoint, order)
+        folder.checkpoint = obeyed.checkpoint
+        how = _OBEYED.get(obeyed.checkpoint.state)
+        if how is not None:
+            return Ended(how, obeyed.checkpoint, obeyed.checkpoint.reason or "")
+        if not obeyed.afresh:
+            return None
+        return Ended(How.DRAINED if self.controls.drain else How.AFRESH, obeyed.checkpoint)
 
     async def _finish(self, ended: Ended, checkpoint: Checkpoint) -> Ended:
         """Write down how it ended: the state survives a restart, and a released shard can be taken at once."""
         match ended.how:
             case How.DRAINED:
-                after = await self._change(checkpoint, owner=None)
+                after = await self._ownership.change(checkpoint, owner=None)
             case How.DONE:
-                after = await self._change(checkpoint, state=CheckpointState.DONE)
+                after = await self._ownership.change(checkpoint, state=CheckpointState.DONE)
             case How.PARKED:
-                after = await self._change(checkpoint, state=CheckpointState.PARKED, reason=ended.reason)
-            case How.PAUSED:
-                after = await self._change(checkpoint, state=CheckpointState.PAUSED, reason=ended.reason)
+                after = await self._ownership.change(
+                    checkpoint, state=CheckpointState.PARKED, reason=ended.reason, stuck_at=ended.stuck_at
+                )
+            case How.PAUSED | How.AFRESH:
+                after = checkpoint  # an operation asked for it, and its commit said so
         return replace(ended, checkpoint=after)
 
 
-_RESUMABLE = frozenset({CheckpointState.PAUSED, CheckpointState.PARKED})
 _OBEYED = {
     CheckpointState.PAUSED: How.PAUSED,
     CheckpointState.PARKED: How.PARKED,

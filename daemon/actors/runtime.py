@@ -26,6 +26,8 @@ class EnginePolicy:
     `row_cache_rows`: rows kept in memory per shard. `read_chunk_bytes`: the most a reader returns at once. `start`:
     where a new generation begins in a log it has no checkpoint for. `per_projection`: batches of projections that
     differ. `beat`: after how long without a commit an idle shard renews its lease; None: leases are nobody's concern.
+    `operations_poll`: how often it is looked whether anybody asked for something elsewhere. `redelivery_share`: the
+    part of its time that a shard gives to a re-delivery while live events wait; all of it while none do.
     """
 
     batch: BatchPolicy = field(default_factory=BatchPolicy)
@@ -38,6 +40,8 @@ class EnginePolicy:
     require_version_bump: bool = False
     per_projection: Mapping[str, BatchPolicy] = field(default_factory=dict[str, BatchPolicy])
     beat: float | None = None
+    operations_poll: float = 0.5
+    redelivery_share: float = 0.5
 
     def batch_of(self, projection: str) -> BatchPolicy:
         """Return the batch policy of one projection."""
@@ -50,7 +54,8 @@ class Runtime:
 
     `specs` maps each generation that runs here to its code. Where a shard without a checkpoint begins: `origins` say it
     for a projection's shard, else `own_starts` for the projection, else `starts` for the source. `replica` names this
-    process among its peers. `spending` holds projections to their budgets; at `taps` listens whoever watches commits. `tracing` None: nobody traces.
+    process among its peers. `spending` holds projections to their budgets; at `taps` listens whoever watches commits.
+    `tracing` None: nobody traces.
     """
 
     store: Store

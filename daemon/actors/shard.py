@@ -9,13 +9,14 @@ Invariant: an error inside a shard never leaves this module; the other shards go
 
 import traceback
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import anyio
 
 from daemon.actors.committer import Committer
-from daemon.actors.incarnation import Controls, Ended, How, Incarnation
+from daemon.actors.controls import Controls
+from daemon.actors.incarnation import Ended, How, Incarnation
 from daemon.actors.runtime import Runtime
 from daemon.actors.windows import WindowMemory
 from daemon.core.checkpoint import Checkpoint, CheckpointState
@@ -24,9 +25,12 @@ from daemon.core.errors import ProjectiondError, Superseded
 from daemon.core.identity import Scope
 from daemon.core.leases import Claim
 from daemon.core.lifecycle import ShardState, Signal, step
+from daemon.core.operations import Operation
+from daemon.core.positions import Position
 from daemon.core.projection import ProjectionSpec
 from daemon.core.recovery import Fate, backoff, fate_of
 from daemon.ports.observer import ShardChanged, ShardRestarted
+from daemon.ports.shards import LiveShard
 from daemon.ports.vitals import ShardVitals
 
 _REPORT_CHARACTERS = 8_000
@@ -51,6 +55,8 @@ class ShardActor:
         self.reason = ""
         self.parked_reason = ""
         """Why it needs a person; kept when it is drained, forgotten when it is resumed."""
+        self.stuck_at: Position | None = None
+        """The first record that was read and not settled when an error ended an incarnation."""
         self.ended = False
         """Whether the shard itself is at its end and settled, rather than given back."""
         self.finished = anyio.Event()
@@ -61,6 +67,10 @@ class ShardActor:
         self._incarnation: Incarnation | None = None
         self._restarts: deque[float] = deque()
         self._claim = claim
+        self._tried = 0
+        self._since = runtime.clock.monotonic()
+        """When the state last changed, on the monotonic clock."""
+        self._retry_at: float | None = None
         self._held = Checkpoint()
         """The checkpoint of a shard that stands still."""
 
@@ -80,24 +90,38 @@ class ShardActor:
         position = held.position if held.owner else None
         return ShardVitals(self.scope, self.state, held.epoch, position, held.watermark, settled=settled)
 
+    def live(self) -> LiveShard:
+        """Return why it stands as it does."""
+        now = self._runtime.clock.monotonic()
+        return LiveShard(
+            scope=self.scope,
+            state=self.state,
+            reason=self.reason,
+            seconds=now - self._since,
+            stuck_at=self._held.stuck_at if self.state in _STILL else self.stuck_at,
+            restarts=len(self._restarts),
+            retry_seconds=None if self._retry_at is None else max(0.0, self._retry_at - now),
+        )
+
     def ask_to_drain(self) -> None:
         """Finish the commit in flight, release the shard, end."""
         if self.state in _LIVE:
             self._signal(Signal.DRAIN)
-        self._controls.ask(drain=True)
+        self._controls.ask_to_drain()
 
-    def ask_to_resume(self) -> None:
-        """Leave the parked or paused state."""
-        self._controls.ask(resume=True)
+    def order(self, operations: Iterable[Operation], through: int) -> None:
+        """Hand accepted operations over, known up to the sequence `through`: the shard obeys those about it."""
+        self._controls.order([one for one in operations if one.concerns(self.scope)], through)
 
-    @property
-    def asked_to_resume(self) -> bool:
-        """Tell whether it was asked to and has not obeyed yet."""
-        return self._controls.resume
+    def behind(self, sequence: int) -> int | None:
+        """Return after which operation those up to `sequence` are to be handed over; None when nothing is missing.
 
-    def ask_to_pause(self, reason: str) -> None:
-        """Stop after the commit in flight, durably."""
-        self._controls.ask(pause=reason)
+        Whoever takes a shard reads for himself what it missed, so that before that the newest operation is enough.
+        """
+        controls = self._controls
+        if sequence <= max(controls.told, controls.obeyed or 0):
+            return None
+        return sequence - 1 if controls.obeyed is None else max(controls.told, controls.obeyed)
 
     async def run(self) -> ShardState:
         """Live until drained, done or fenced; return which."""
@@ -117,6 +141,10 @@ class ShardActor:
                     self.ended = True
                     self._signal(Signal.END)
                     return self.state
+                if ended.how is How.AFRESH:
+                    self._restarts.clear()
+                    self._signal(Signal.RESTART)
+                    continue
                 self._signal(Signal.PARK if ended.how is How.PARKED else Signal.PAUSE, ended.reason)
                 self._held = ended.checkpoint
                 if not await self._wait_for_resume():
@@ -133,6 +161,7 @@ class ShardActor:
             return await incarnation.run()
         except Exception as error:  # noqa: BLE001 - the fate of every error is decided here, by the error tree
             self._incarnation = None
+            self.stuck_at = incarnation.stuck_at or self.stuck_at
             return await self._meet_fate(worst(error), incarnation.epoch)
         finally:
             if incarnation.epoch:
@@ -152,7 +181,9 @@ class ShardActor:
             wait = backoff(len(self._restarts), policy, clock.draw())
             self._signal(Signal.TROUBLE, str(error))
             self._runtime.observer.see(ShardRestarted(self.scope, _summary(error), len(self._restarts), wait))
+            self._retry_at = clock.monotonic() + wait
             await self._controls.wake.wait(wait)
+            self._retry_at = None
             if self._controls.drain:
                 await self._let_go(epoch)
                 return Ended(How.DRAINED, Checkpoint())
@@ -182,7 +213,8 @@ class ShardActor:
                 return None
             if not epoch and not Claim().holds(now, self._runtime.replica):
                 return held if self._claim is None else None  # granted whoever owns it: parked, but here alone
-            held = replace(now, state=CheckpointState.PARKED, reason=reason)  # at the latest its release says so
+            since = self._runtime.clock.now()
+            held = replace(now, state=CheckpointState.PARKED, reason=reason, since=since, stuck_at=self.stuck_at)
             after = held.next(self._runtime.clock.unique())
             with anyio.move_on_after(self._runtime.policy.commit_deadline):
                 answer = await self._committer().send(Commit(self.scope, now.fence, after), 0)
@@ -197,9 +229,9 @@ class ShardActor:
     async def _wait_for_resume(self) -> bool:
         """Hold the shard still, and its lease, until asked to go on (True) or until it ends here (False)."""
         controls = self._controls
-        while not controls.resume and not controls.drain:
+        while not self._ordered() and not controls.drain:
             await controls.wake.wait(self._runtime.policy.beat)
-            if self._runtime.policy.beat is None or controls.resume or controls.drain:
+            if self._runtime.policy.beat is None or self._ordered() or controls.drain:
                 continue
             now = await self._renew()
             if now is not None and now.owner != self._held.owner:
@@ -212,9 +244,18 @@ class ShardActor:
             await self._release()
             self._signal(Signal.END)
             return False
+        self._tried = max((one.sequence for one in controls.orders), default=self._tried)
         self._restarts.clear()
         self._signal(Signal.RESUME)
         return True
+
+    def _ordered(self) -> bool:
+        """Tell whether there is an operation to obey: the next incarnation takes the shard and does.
+
+        One that could not be obeyed so, since whatever parked the shard came first, waits for the next one.
+        """
+        done = max(self._tried, self._held.operation_seq)
+        return any(one.sequence > done for one in self._controls.orders)
 
     async def _renew(self) -> Checkpoint | None:
         """Renew the lease of a shard that stands still; return what was found in its place instead, if anything."""
@@ -262,6 +303,7 @@ class ShardActor:
         if signal in {Signal.PARK, Signal.RESUME}:
             self.parked_reason = reason
         if before is not self.state:
+            self._since = self._runtime.clock.monotonic()
             epoch = 0 if self._incarnation is None else self._incarnation.epoch
             self._runtime.observer.see(ShardChanged(self.scope, before, self.state, reason, epoch))
 

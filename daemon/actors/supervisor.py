@@ -12,17 +12,21 @@ from anyio.abc import TaskGroup
 
 from daemon.actors.runtime import Runtime
 from daemon.actors.shard import ShardActor
+from daemon.actors.wake import Wake
 from daemon.actors.windows import WindowMemory
 from daemon.core.checkpoint import CheckpointState
 from daemon.core.errors import SourceProblem, StoreProblem
-from daemon.core.identity import Scope
+from daemon.core.identity import Generation, Scope
 from daemon.core.leases import Claim
 from daemon.core.lifecycle import ShardState
+from daemon.core.operations import Operation
 from daemon.ports.coordinator import Coordinator, Grant, Revoke
+from daemon.ports.shards import LiveShard
 from daemon.ports.vitals import ShardVitals
 
 _HOUSEKEEPING_SECONDS = 60.0
 _LOOK_SECONDS = 0.05
+_OPERATIONS_PAGE = 200
 _LOOK_ELSEWHERE_SECONDS = 0.25
 _STOPPED = frozenset({CheckpointState.PAUSED, CheckpointState.PARKED, CheckpointState.DONE})
 
@@ -30,19 +34,20 @@ _STOPPED = frozenset({CheckpointState.PAUSED, CheckpointState.PARKED, Checkpoint
 class Supervisor:
     """Runs shard actors. One `run` per instance."""
 
-    def __init__(self, runtime: Runtime, coordinator: Coordinator, resume: Collection[str] = ()) -> None:
-        """Run nothing yet. `resume` names scopes by label (or `all`) that go on as they start, if they are parked."""
-        self._resume = frozenset(resume)
+    def __init__(self, runtime: Runtime, coordinator: Coordinator) -> None:
+        """Run nothing yet."""
         self.actors: dict[Scope, ShardActor] = {}
         self._runtime = runtime
         self._coordinator = coordinator
         self._memory = WindowMemory(runtime.policy.marker_memory_ids)
         self._draining = False
+        self._news = Wake()
 
     async def run(self) -> None:
         """Follow the coordinator until `drain`; raises what happened outside every shard."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._keep_house)
+            tasks.start_soon(self._follow_operations)
             async with anyio.create_task_group() as shards:
                 async for assignment in self._coordinator.assignments():
                     match assignment:
@@ -116,13 +121,56 @@ class Supervisor:
         """List the scopes that need a person, and why, even after they were drained."""
         return [(scope, actor.parked_reason) for scope, actor in sorted(self.actors.items()) if actor.parked_reason]
 
-    def resume(self, scope: Scope) -> bool:
-        """Ask a parked or paused shard to go on; False when it is not run here."""
-        actor = self.actors.get(scope)
-        if actor is None:
-            return False
-        actor.ask_to_resume()
-        return True
+    @property
+    def replica(self) -> str:
+        """This replica's name among its peers."""
+        return self._runtime.replica
+
+    @property
+    def generations(self) -> Collection[Generation]:
+        """The generations whose code is here."""
+        return self._runtime.specs.keys()
+
+    def live(self) -> list[LiveShard]:
+        """List the shards that are run here, or stand still here."""
+        return [actor.live() for _, actor in sorted(self.actors.items()) if not actor.finished.is_set()]
+
+    def nudge(self) -> None:
+        """Look at once whether there are operations to obey."""
+        self._news.ring()
+
+    async def _follow_operations(self) -> None:
+        """Hand operations to the shards they are about, whoever accepted them; a store that cannot is asked again."""
+        while True:
+            for generation in {scope.of for scope, actor in self.actors.items() if not actor.finished.is_set()}:
+                try:
+                    await self._hand_over(generation)
+                except StoreProblem:
+                    continue
+            await self._news.wait(self._runtime.policy.operations_poll)
+
+    async def _hand_over(self, generation: Generation) -> None:
+        """Give each shard of a generation the operations that it has not been told of."""
+        store = self._runtime.store
+        standing = await store.standing(generation)
+        behind: dict[ShardActor, int] = {}
+        for scope, actor in self.actors.items():
+            if scope.of == generation and not actor.finished.is_set():
+                after = actor.behind(standing.of(scope.shard_id).sequence)
+                if after is not None:
+                    behind[actor] = after
+        if not behind:
+            return
+        operations: list[Operation] = []
+        after = min(behind.values())
+        while after < standing.sequence:
+            page = await store.operations(generation, after, _OPERATIONS_PAGE)
+            if not page:
+                break
+            operations += page
+            after = page[-1].sequence
+        for actor in behind:
+            actor.order(operations, standing.sequence)
 
     def _start(self, scope: Scope, claim: Claim | None, shards: TaskGroup) -> None:
         running = self.actors.get(scope)
@@ -130,9 +178,6 @@ class Supervisor:
             return
         actor = ShardActor(self._runtime, scope, self._runtime.specs[scope.of], self._memory, claim)
         self.actors[scope] = actor
-        # Once obeyed the wish is spent: a shard that parked since, and was given away and back, needs a person again.
-        if running.asked_to_resume if running is not None else not self._resume.isdisjoint({scope.label, "all"}):
-            actor.ask_to_resume()
         shards.start_soon(self._live, actor)
 
     async def _live(self, actor: ShardActor) -> None:

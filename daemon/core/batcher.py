@@ -67,6 +67,14 @@ class Batcher:
         """Tell whether anything waits, be it only a position to advance to."""
         return bool(self._waiting)
 
+    @property
+    def first(self) -> Position | None:
+        """The position of the first record that waits."""
+        for part in self._waiting:
+            if part.start < len(part.chunk.records):
+                return part.chunk.records[part.start].position
+        return None
+
     def add(self, chunk: Chunk) -> None:
         """Append what a reader returned."""
         self._waiting.append(_Waiting(chunk))

@@ -10,8 +10,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 
-from daemon.core.errors import Superseded
 from daemon.core.cursor import Redelivery
+from daemon.core.errors import Superseded
 from daemon.core.positions import START, Position
 
 

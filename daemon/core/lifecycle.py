@@ -47,6 +47,7 @@ _S, _E = ShardState, Signal
 
 TRANSITIONS: dict[ShardState, dict[Signal, ShardState]] = {
     _S.STARTING: {
+        _E.RESTART: _S.STARTING,
         _E.TAKEN: _S.RUNNING,
         _E.TROUBLE: _S.RETRYING,
         _E.PAUSE: _S.PAUSED,
@@ -56,6 +57,7 @@ TRANSITIONS: dict[ShardState, dict[Signal, ShardState]] = {
         _E.END: _S.DONE,
     },
     _S.RUNNING: {
+        _E.RESTART: _S.STARTING,
         _E.TROUBLE: _S.RETRYING,
         _E.PAUSE: _S.PAUSED,
         _E.PARK: _S.PARKED,

@@ -164,7 +164,7 @@ async def test_a_store_that_refuses_for_good_parks_the_shard_after_some_restarts
     async with engine(counting(), store, log()) as running:
         await running.until(lambda: running.state() is ShardState.PARKED)
         assert await store.dead_letters(running.scope(), 10) == []
-        running.supervisor.resume(running.scope())
+        await running.resume()
         await running.caught_up()
     assert totals(store) == expected()
 

@@ -9,6 +9,7 @@ import pytest
 from daemon.actors.supervisor import Supervisor
 from daemon.core.checkpoint import Checkpoint, CheckpointState, Fence
 from daemon.core.circuit import CircuitPolicy
+from daemon.core.commands import Pause, Resume
 from daemon.core.commit import Busy
 from daemon.core.errors import SourceUnavailable, StoreUnavailable
 from daemon.core.identity import Generation, RowKey, Scope
@@ -63,10 +64,12 @@ class SlowToTake(MemoryStore):
         super().__init__()
         self.may_take = anyio.Event()
 
-    async def take(self, scope: Scope, owner: str, initial: Checkpoint, over: Fence | None = None) -> Checkpoint:
+    async def take(
+        self, scope: Scope, owner: str, initial: Checkpoint, over: Fence | None = None, *, seen: int | None = None
+    ) -> Checkpoint:
         """Take a shard, in good time."""
         await self.may_take.wait()
-        return await super().take(scope, owner, initial, over)
+        return await super().take(scope, owner, initial, over, seen=seen)
 
 
 async def test_a_paused_shard_can_be_drained_while_it_starts() -> None:
@@ -75,7 +78,7 @@ async def test_a_paused_shard_can_be_drained_while_it_starts() -> None:
     store.may_take.set()
     async with engine(spec, store, source) as running:
         await running.caught_up()
-        running.supervisor.actors[running.scope()].ask_to_pause("to look at it")
+        await running.ask(Pause(reason="to look at it"))
         await running.until(lambda: running.state() is ShardState.PAUSED)
     store.may_take = anyio.Event()
     async with engine(spec, store, source) as again:
@@ -92,11 +95,13 @@ class HalfBroken(MemoryStore):
 
     broken = broken_reads = True
 
-    async def take(self, scope: Scope, owner: str, initial: Checkpoint, over: Fence | None = None) -> Checkpoint:
+    async def take(
+        self, scope: Scope, owner: str, initial: Checkpoint, over: Fence | None = None, *, seen: int | None = None
+    ) -> Checkpoint:
         """Take a shard, unless it is `s0`."""
         if self.broken and scope.shard == "s0":
             raise ZeroDivisionError
-        return await super().take(scope, owner, initial, over)
+        return await super().take(scope, owner, initial, over, seen=seen)
 
     async def read_checkpoint(self, scope: Scope) -> Checkpoint | None:
         """Read a checkpoint, unless it is that of `s0`."""
@@ -121,12 +126,14 @@ class AwayAtFirst(MemoryStore):
 
     away = 0
 
-    async def take(self, scope: Scope, owner: str, initial: Checkpoint, over: Fence | None = None) -> Checkpoint:
+    async def take(
+        self, scope: Scope, owner: str, initial: Checkpoint, over: Fence | None = None, *, seen: int | None = None
+    ) -> Checkpoint:
         """Take a shard, once the store is back."""
         if self.away:
             self.away -= 1
             raise StoreUnavailable("away")
-        return await super().take(scope, owner, initial, over)
+        return await super().take(scope, owner, initial, over, seen=seen)
 
 
 async def test_a_dead_processs_shard_is_taken_although_the_store_was_away_at_the_first_try() -> None:
@@ -230,7 +237,8 @@ async def test_a_wish_to_resume_is_obeyed_once_however_often_a_shard_is_granted(
     async with engine(spec, store, source) as running:
         await running.until(lambda: running.state() is ShardState.PARKED)
         scope = running.scope()
-    supervisor = Supervisor(running.runtime, coordinator, resume=["all"])
+    await running.ask(Resume(), wait=0.0)
+    supervisor = Supervisor(running.runtime, coordinator)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(supervisor.run)
         actor = None

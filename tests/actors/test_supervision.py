@@ -53,7 +53,7 @@ async def test_a_bug_in_one_shard_parks_it_with_a_report_and_the_other_goes_on()
         assert any("ZeroDivisionError" in fact.report for fact in running.observer.of(ShardChanged))
         assert (await running.checkpoint("s1")).position == (60,)
         store.faults.clear()
-        running.supervisor.resume(running.scope("s0"))
+        await running.resume()
         await running.until(lambda: store.data.checkpoints[running.scope("s0")].position == (60,))
 
 

@@ -12,6 +12,7 @@ from daemon.core.checkpoint import Checkpoint, Fence, check_over
 from daemon.core.commit import Busy, Commit, Outcome, Unknown
 from daemon.core.errors import StoreUnavailable
 from daemon.core.identity import Generation, Scope
+from daemon.core.operations import Standing, check_seen
 from daemon.core.positions import parse_position
 from daemon.core.window import ENTRY_BYTES
 from daemon.ports.clock import Clock
@@ -244,7 +245,9 @@ class MemoryHandle(MemoryStore):
             if network.strikes(kind):
                 raise StoreUnavailable(f"{kind} (simulated)")
 
-    async def take(self, scope: Scope, owner: str, initial: Checkpoint, over: Fence | None = None) -> Checkpoint:
+    async def take(
+        self, scope: Scope, owner: str, initial: Checkpoint, over: Fence | None = None, *, seen: int | None = None
+    ) -> Checkpoint:
         """Raise the epoch; the answer may get lost."""
 
         async def taken() -> Checkpoint:
@@ -252,6 +255,7 @@ class MemoryHandle(MemoryStore):
             held = self.data.checkpoints.get(scope)
             if held is None or held.owner != owner:
                 check_over(scope.label, held, over)
+                check_seen(scope, self.data.standings.get(scope.of, Standing()).sequence, seen)
                 self.data.checkpoints[scope] = (held or initial).taken(owner)
                 self._look(scope)
             stands = self.data.checkpoints[scope]

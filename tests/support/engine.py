@@ -14,15 +14,18 @@ import orjson
 
 from daemon.actors.runtime import EnginePolicy, Runtime
 from daemon.actors.supervisor import Supervisor
+from daemon.control.engine import Control
 from daemon.coordination.solo import SoloCoordinator
 from daemon.core.batcher import BatchPolicy
 from daemon.core.checkpoint import Checkpoint
+from daemon.core.commands import Actor, Command, Resume, Target
 from daemon.core.events import Event
 from daemon.core.identity import Generation, Scope
 from daemon.core.lifecycle import ShardState
 from daemon.core.positions import Position
 from daemon.core.projection import Dedup, Handler, ProjectionSpec
 from daemon.core.recovery import RetryPolicy
+from daemon.core.reports import Answer
 from daemon.core.view import View
 from daemon.ports.source import Source
 from daemon.ports.store import Store
@@ -31,6 +34,8 @@ from daemon.testing.memory_source import MemorySource
 from daemon.testing.observer import RecordingObserver
 
 START_OF_TIME = datetime(2026, 1, 1, tzinfo=UTC)
+ALICE = Actor(1000, "alice", "web-1", 4242)
+"""Who asks."""
 PATIENCE_SECONDS = 20.0
 """How long a test waits for something that must happen; it never waits that long when all is well."""
 
@@ -155,6 +160,23 @@ class Engine:
         """Return why a shard needs a person."""
         return self.supervisor.actors[self.scope(shard)].parked_reason
 
+    @property
+    def control(self) -> Control:
+        """The commands of this replica."""
+        follows = {generation: spec.sources for generation, spec in self.runtime.specs.items()}
+        return Control(self.store, self.sources, follows, self.supervisor, self.runtime.clock)
+
+    async def ask(self, command: Command, request: str | None = None, wait: float | None = PATIENCE_SECONDS) -> Answer:
+        """Have a command carried out, each under an id of its own unless it is given one."""
+        told: list[object] = []
+        request = request or self.runtime.clock.unique()
+        return await self.control.change(command, ALICE, request, told.append, wait)
+
+    async def resume(self, shard: str = "s0") -> None:
+        """Have one shard go on."""
+        answer = await self.ask(Resume(Target.at(self.scope(shard))))
+        assert (answer.done, answer.pending, answer.refused) == (1, 0, 0), answer
+
     async def checkpoint(self, shard: str = "s0", source: str = "memory") -> Checkpoint:
         """Read a checkpoint that must be there."""
         found = await self.store.read_checkpoint(self.scope(shard, source))
@@ -166,6 +188,7 @@ FAST = EnginePolicy(
     batch=BatchPolicy(max_events=50, linger=0.0),
     retry=RetryPolicy(initial_backoff=0.001, max_backoff=0.002, unknown_window=0.05, max_restarts=3),
     commit_deadline=0.5,
+    operations_poll=0.02,
 )
 
 

@@ -11,6 +11,7 @@ from daemon.actors.runtime import Runtime
 from daemon.actors.supervisor import Supervisor
 from daemon.app import Daemon, SystemClock, generations_of, policy_of, serve
 from daemon.cli.loop import run_async
+from daemon.control.engine import Control
 from daemon.coordination.solo import SoloCoordinator
 from daemon.loading import compile_class
 from daemon.ports.observer import BatchCommitted, CommitDelayed, Fact, Observer
@@ -159,5 +160,6 @@ async def _built(projection: type, source: Source, store: DynamoDbStore, observe
         observer=observer,
         policy=policy_of(Settings(), []),
     )
-    coordinator = SoloCoordinator(dict.fromkeys(generations, (SOURCE,)), sources, clock)
-    return Daemon(runtime, Supervisor(runtime, coordinator), 25.0)
+    follows = dict.fromkeys(generations, (SOURCE,))
+    supervisor = Supervisor(runtime, SoloCoordinator(follows, sources, clock))
+    return Daemon(runtime, supervisor, Control(store, sources, follows, supervisor, clock), 25.0)

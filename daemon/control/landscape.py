@@ -1,0 +1,117 @@
+"""What there is to command: generations and their shards, found by the names people use.
+
+Owns how a target becomes generations and shards, and what is refused because it names nothing. Must not change
+anything.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from daemon.core.checkpoint import Checkpoint
+from daemon.core.commands import Target
+from daemon.core.errors import CommandRefused, RefusalCode, SourceProblem
+from daemon.core.generations import GenerationRecord
+from daemon.core.identity import Generation, Scope, ShardId
+from daemon.ports.source import Source
+from daemon.ports.store import Store
+
+_NAMED = 8
+"""Names that a refusal lists at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A generation with its shards: `checkpoints` of those that were ever taken, `listed` by its sources now."""
+
+    record: GenerationRecord
+    checkpoints: Mapping[Scope, Checkpoint]
+    listed: frozenset[ShardId] = field(default_factory=frozenset[ShardId])
+
+    @property
+    def generation(self) -> Generation:
+        """Which one."""
+        return self.record.generation
+
+    @property
+    def shards(self) -> list[ShardId]:
+        """Every shard that is known, in order."""
+        return sorted(self.listed.union(scope.shard_id for scope in self.checkpoints))
+
+
+@dataclass(slots=True)
+class Landscape:
+    """Finds what commands are about. `follows`: the sources of each generation whose code is here."""
+
+    store: Store
+    sources: Mapping[str, Source]
+    follows: Mapping[Generation, Sequence[str]]
+
+    async def records(self, target: Target) -> list[GenerationRecord]:
+        """Return the generations that a target names, oldest first. Raises CommandRefused where it names none."""
+        names = sorted({generation.projection for generation in self.follows})
+        if target.projection is None:
+            return [record for name in names for record in await self.store.generations(name)]
+        records = list(await self.store.generations(target.projection))
+        if not records and target.generation is not None:
+            # `sales-g2` is the second generation of `sales`, unless a projection is called so.
+            records = list(await self.store.generations(f"{target.projection}-g{target.generation}"))
+            if records:
+                return records
+        if not records:
+            raise CommandRefused(
+                RefusalCode.NOT_FOUND,
+                f"there is no projection {target.projection!r:.100}",
+                f"there are: {_some(names)}",
+            )
+        if target.generation is None:
+            return records
+        chosen = [record for record in records if record.generation.number == target.generation]
+        if not chosen:
+            numbers = [f"g{record.generation.number}" for record in records]
+            raise CommandRefused(
+                RefusalCode.NOT_FOUND,
+                f"{target.projection} has no generation {target.generation}",
+                f"it has: {_some(numbers)}",
+            )
+        return chosen
+
+    async def find(self, target: Target) -> list[Found]:
+        """Return the generations that a target names, with their shards.
+
+        Raises CommandRefused where it names a shard that none of them has.
+        """
+        found = [await self.look(record) for record in await self.records(target)]
+        shard = shard_of(target)
+        if shard is None:
+            return found
+        having = [one for one in found if shard in one.shards]
+        if not having:
+            known = sorted({known.label for one in found for known in one.shards})
+            raise CommandRefused(
+                RefusalCode.NOT_FOUND,
+                f"{target.projection} follows no shard {shard.label!r:.200}",
+                f"it follows: {_some(known)}",
+            )
+        return having
+
+    async def look(self, record: GenerationRecord) -> Found:
+        """Return one generation with its shards; a source that does not answer lists none."""
+        listed: set[ShardId] = set()
+        for name in self.follows.get(record.generation, ()):
+            try:
+                listed.update(ShardId(name, info.shard) for info in await self.sources[name].shards())
+            except SourceProblem:
+                continue
+        return Found(record, await self.store.checkpoints(record.generation), frozenset(listed))
+
+
+def shard_of(target: Target) -> ShardId | None:
+    """Return the one shard that a target names, if it names one."""
+    if target.source is None or target.shard is None:
+        return None
+    return ShardId(target.source, target.shard)
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:_NAMED]) or "none"
+    return shown + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")

@@ -1,0 +1,52 @@
+"""The Shards port: what control asks of whoever runs the shards of this replica.
+
+Control only accepts operations; the shards' owners carry them out. So all that it needs is how shards stand here, and
+to say that there is something new to obey.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from daemon.core.identity import Generation, Scope
+from daemon.core.lifecycle import ShardState
+from daemon.core.positions import Position
+
+
+@dataclass(frozen=True, slots=True)
+class LiveShard:
+    """One shard that is run here, or stands still here, and why.
+
+    `seconds`: since its state last changed. `stuck_at`: the first record that it could not settle. `restarts`: in a
+    row. `retry_seconds`: until it is tried again; None where nothing is waited for.
+    """
+
+    scope: Scope
+    state: ShardState
+    reason: str
+    seconds: float
+    stuck_at: Position | None
+    restarts: int
+    retry_seconds: float | None
+
+
+class Shards(Protocol):
+    """The shards of this replica."""
+
+    @property
+    def replica(self) -> str:
+        """This replica's name among its peers."""
+        ...
+
+    @property
+    def generations(self) -> Collection[Generation]:
+        """The generations whose code is here."""
+        ...
+
+    def live(self) -> Sequence[LiveShard]:
+        """List the shards that were granted here and not given back."""
+        ...
+
+    def nudge(self) -> None:
+        """Look at once whether there are operations to obey."""
+        ...
