@@ -454,11 +454,14 @@ def overlay_of(planned: Planned) -> dict[RowKey, Base]:
     """Return the rows as they stand after a commit; those only the store will know are UNLOADED."""
     overlay: dict[RowKey, Base] = {}
     for write in planned.commit.rows:
-        if write.kind is WriteKind.ADD:
-            overlay[write.key] = UNLOADED
-        elif write.kind is WriteKind.DELETE:
-            overlay[write.key] = None
-        else:
+        kind, expect = write.kind, write.expect
+        if kind is _PUT:
             attributes = cast("Attributes | None", write.attributes)
-            overlay[write.key] = StoredRow(attributes, write.version or 1, write.source, write.sequences or {})
+            version = 1 if expect is None else expect.version + 1
+            overlay[write.key] = StoredRow(attributes, version, write.source, write.sequences or {})
+        else:
+            overlay[write.key] = UNLOADED if kind is _ADD else None
     return overlay
+
+
+_PUT, _ADD = WriteKind.PUT, WriteKind.ADD

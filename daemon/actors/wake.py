@@ -18,10 +18,12 @@ class Wake:
 
     async def wait(self, seconds: float | None = None) -> None:
         """Sleep until rung, or for `seconds`; consume the ring."""
-        if seconds is None:
-            await self._event.wait()
-        elif not self._event.is_set():
-            with anyio.move_on_after(seconds):
-                await self._event.wait()
-        if self._event.is_set():
+        event = self._event
+        if not event.is_set():  # of one that is set, `wait` would give every other task a turn first
+            if seconds is None:
+                await event.wait()
+            else:
+                with anyio.move_on_after(seconds):
+                    await event.wait()
+        if event.is_set():
             self._event = anyio.Event()

@@ -260,6 +260,9 @@ class AwsJsonClient:
     async def _whole(self, message: RawResponseMessage, payload: aiohttp.StreamReader) -> bytes | None:
         """Read the body to its end, None as soon as it is known to exceed the limit."""
         limit = self._limits.max_answer_bytes
+        if payload.is_eof():  # most answers came with their head
+            raw = payload.read_nowait()
+            return raw if len(raw) <= limit else None
         if _length_of(message) > limit:
             return None
         chunks: list[bytes] = []

@@ -20,6 +20,7 @@ from daemon.wire.aws_json import Service
 
 _DATE_HOLE = "\0date\0"
 _OPERATION_HOLE = "\0operation\0"
+_DIGEST_OF_NOTHING = sha256(b"").hexdigest()
 _DAY_LENGTH = len("20260301")
 
 
@@ -48,6 +49,16 @@ class _Moment(NamedTuple):
     context: Mapping[str, str]
 
 
+class _Second(NamedTuple):
+    """What all calls of one second have in common."""
+
+    stamp: str
+    to_sign: str
+    """The string to sign, up to the digest of the canonical request."""
+    scope: str
+    key: bytes
+
+
 class _StockSigner(Protocol):
     """What is used of botocore's `SigV4Auth`, which has no types."""
 
@@ -74,8 +85,8 @@ class CallSigner:
                 )
         self._key_parts = (region, service.signing, "aws4_request")
         self._target = f"{service.target}."
-        self._second = -1
-        self._moment = _Moment({})
+        self._now = -1
+        self._second = _Second("", "", "", b"")
         self._day = ""
         self._key = b""
         self._stock = stock = cast("_StockSigner", SigV4Auth(credentials, service.signing, region))
@@ -94,18 +105,17 @@ class CallSigner:
 
     def headers(self, operation: str, body: bytes, now: float) -> dict[str, str]:
         """Return the headers of one call, all that are signed and the signature; `now` is in seconds since 1970."""
-        moment = self._moment_at(now)
-        stamp = moment.context["timestamp"]
+        second = self._second if int(now) == self._now else self._second_at(int(now))
+        stamp = second.stamp
         digest = sha256(body).hexdigest()
         canonical = f"{self._to_date}{stamp}{self._to_operation}{operation}{self._to_digest}{digest}"
-        to_sign = self._stock.string_to_sign(moment, canonical)
-        signature = hmac.digest(self._key_of(stamp[:_DAY_LENGTH]), to_sign.encode(), "sha256").hex()
-        scope = self._stock.scope(moment)
+        to_sign = second.to_sign + sha256(canonical.encode()).hexdigest()
+        signature = hmac.digest(second.key, to_sign.encode(), "sha256").hex()
         return self._fixed | {
             "X-Amz-Date": stamp,
             "X-Amz-Target": self._target + operation,
             "Authorization": (
-                f"AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders={self._signed_names}, Signature={signature}"
+                f"AWS4-HMAC-SHA256 Credential={second.scope}, SignedHeaders={self._signed_names}, Signature={signature}"
             ),
         }
 
@@ -118,9 +128,10 @@ class CallSigner:
             self._day = day
         return self._key
 
-    def _moment_at(self, now: float) -> _Moment:
-        second = int(now)
-        if second != self._second:
-            self._moment = _Moment({"timestamp": time.strftime(SIGV4_TIMESTAMP, time.gmtime(second))})
-            self._second = second
-        return self._moment
+    def _second_at(self, now: int) -> _Second:
+        moment = _Moment({"timestamp": time.strftime(SIGV4_TIMESTAMP, time.gmtime(now))})
+        stamp = moment.context["timestamp"]
+        to_sign = self._stock.string_to_sign(moment, "").removesuffix(_DIGEST_OF_NOTHING)
+        self._second = _Second(stamp, to_sign, self._stock.scope(moment), self._key_of(stamp[:_DAY_LENGTH]))
+        self._now = now
+        return self._second

@@ -45,12 +45,23 @@ ADDS = st.builds(
     EXPIRY,
 )
 DELETES = st.builds(RowWrite, ROWS, st.just(WriteKind.DELETE), st.none(), EXPECTED, TEXT)
+ALIKE = st.dictionaries(TEXT, VALUES, min_size=1, max_size=3).flatmap(
+    lambda first: st.lists(
+        st.builds(
+            RowWrite, ROWS, st.just(WriteKind.PUT),
+            st.fixed_dictionaries({name: st.just(value) | VALUES for name, value in first.items()}),
+            st.builds(Expectation, st.integers(1, 2**70), TEXT) | EXPECTED, TEXT, st.none(), st.just(7) | EXPIRY,
+        ),
+        min_size=1, max_size=4,
+    )
+)  # fmt: skip
+"""Rows of the same names, which are taken together where their values are of the same kinds."""
 COMMITS = st.builds(
     Commit,
     st.just(SCOPE),
     st.just(BEFORE.fence),
     st.just(BEFORE.next("c")),
-    st.lists(PUTS | ADDS | DELETES, max_size=8).map(tuple),
+    (st.lists(PUTS | ADDS | DELETES, max_size=8) | ALIKE).map(tuple),
     st.lists(st.builds(RowCheck, ROWS, EXPECTED), max_size=3).map(tuple),
     st.lists(st.builds(MarkerWrite, TEXT, st.binary(min_size=16, max_size=16)), max_size=6).map(tuple),
     st.integers(0, 2**33),

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from hashlib import blake2b
+from itertools import chain
 from struct import unpack
 from typing import Any
 
@@ -185,10 +186,56 @@ class Requests:
         return b",".join([template.encode()] * count) % tuple(values)
 
     def _rows(self, table: str, commit: Commit) -> bytes:
+        templates, values = self._alike(table, commit.rows) or self._one_by_one(table, commit.rows)
+        for check in commit.checks:
+            templates.append(_guarded(table, "ConditionCheck", check.expect))
+            view, key = check.key
+            values += (key, view)
+            if check.expect.version:
+                values += check.expect
+        return _filled(templates, values)
+
+    def _alike(self, table: str, rows: Sequence[RowWrite]) -> tuple[list[bytes], list[Any]] | None:
+        """Return templates and values of whole rows of one shape, taken column by column; None where they are not."""
+        first = rows[0].attributes if rows else None
+        if not first or {*[row.kind for row in rows]} != _ALL_PUT or any(row.sequences for row in rows):
+            return None
+        attributes: list[Any] = [row.attributes for row in rows]
+        expires, expects = rows[0].expires_at, [row.expect for row in rows]
+        try:
+            columns = [[each[name] for each in attributes] for name in first]
+            versions: list[int] = [expect.version for expect in expects]  # pyright: ignore[reportOptionalMemberAccess] - caught
+        except (KeyError, TypeError, AttributeError):  # other names, a tombstone, no expectation
+            return None
+        kinds = [{*map(_type_of, column)} for column in columns]
+        if (
+            {*map(len, attributes)} != {len(first)}
+            or {*map(len, kinds)} != _ONE
+            or 0 in versions
+            or {*[row.expires_at for row in rows]} != {expires}
+        ):
+            return None
+        shape = (table, tuple(first), tuple([kind.pop() for kind in kinds]), False, expires is None)
+        template = self._templates.get(shape)
+        if template is None:
+            template = self._keep(shape, _put_template(*shape))
+        if not template:
+            return None
+        count = len(rows)
+        keys = [row.key for row in rows]
+        sources = [row.source for row in rows]
+        before = [[key.key for key in keys], [key.view for key in keys], [version + 1 for version in versions], sources]
+        if expires is not None:
+            columns.append([expires] * count)
+        after = [versions, [expect.source for expect in expects if expect]]
+        return [template] * count, [*chain.from_iterable(zip(*before, *columns, *after, strict=True))]
+
+    def _one_by_one(self, table: str, rows: Sequence[RowWrite]) -> tuple[list[bytes], list[Any]]:
+        """Return templates and values of rows of any shape."""
         templates: list[bytes] = []
         values: list[Any] = []
         held = self._templates
-        for write in commit.rows:
+        for write in rows:
             view, key = write.key
             kind, attributes, expect = write.kind, write.attributes, write.expect or ABSENT
             if kind is _PUT and attributes is not None and not write.sequences:
@@ -224,13 +271,7 @@ class Requests:
                     values.append(write.expires_at)
                 continue
             templates.append(_lone_write(table, write).replace(b"%", b"%%"))
-        for check in commit.checks:
-            templates.append(_guarded(table, "ConditionCheck", check.expect))
-            view, key = check.key
-            values += (key, view)
-            if check.expect.version:
-                values += check.expect
-        return _filled(templates, values)
+        return templates, values
 
     def _keep(self, shape: Any, template: bytes) -> bytes:
         if len(self._templates) >= _SHAPES:
@@ -259,6 +300,7 @@ class Requests:
 
 
 _PUT, _ADD = WriteKind.PUT, WriteKind.ADD
+_ALL_PUT, _ONE = frozenset({_PUT}), frozenset({1})
 
 
 # ----------------------------------------------------------------------------------------------------- templates

@@ -9,6 +9,7 @@ checked when they were put into a view, so they are looked at again only where a
 
 from collections.abc import Mapping
 from decimal import Decimal
+from itertools import chain
 from typing import Any, cast
 
 import orjson
@@ -72,16 +73,21 @@ def bound(commit: Commit) -> int | None:
 
     None where it might, or where the commit holds what is seldom. One dump of all rows instead of one for each.
     """
-    if commit.effects or commit.dead_letters or commit.parked or commit.checks or commit.settles or commit.skips or commit.outcomes:
+    if (
+        commit.effects
+        or commit.dead_letters
+        or commit.parked
+        or commit.checks
+        or commit.settles
+        or commit.skips
+        or commit.outcomes
+    ):
         return None
     rows = commit.rows
-    texts: list[str] = []
-    for row in rows:
-        texts += row.key
-        texts.append(row.source)
-        if row.sequences:
-            return None
-    if "" in texts or len(max(texts, key=len, default="")) > MAX_SORT_KEY_BYTES // 4:
+    texts = [*chain.from_iterable([row.key for row in rows]), *[row.source for row in rows]]
+    if "" in texts or max(map(len, texts), default=0) > MAX_SORT_KEY_BYTES // 4:
+        return None
+    if True in [bool(row.sequences) for row in rows]:
         return None
     held = [row.attributes or {} for row in rows]
     try:
@@ -92,7 +98,7 @@ def bound(commit: Commit) -> int | None:
     if (
         nested >= MAX_NESTING
         or len(dump) > MAX_NAME_BYTES
-        or any(row.kind is _ADD and len(row.attributes or ()) > MAX_ADDED for row in rows)
+        or max(map(len, held), default=0) > MAX_ADDED
     ):
         return None
     total = 2 * len(dump) + 4 * len("".join(texts)) + 5 * _ODD_BYTES * len(rows) + _checkpoint(commit.checkpoint)
@@ -298,7 +304,9 @@ def _checkpoint(checkpoint: Checkpoint) -> int:
     places = _digits(checkpoint.position) + _digits(checkpoint.origin)
     cursor = checkpoint.redelivery
     if cursor is not None:
-        places += 1000 + _digits(cursor.after) + _digits(cursor.until) + _digits(cursor.position) + 40 * len(cursor.counters)
+        places += (
+            1000 + _digits(cursor.after) + _digits(cursor.until) + _digits(cursor.position) + 40 * len(cursor.counters)
+        )
         texts += (cursor.id, cursor.command, cursor.reason)
     return 2800 + places + counters + sum(_utf8(text) for text in texts if text)
 
