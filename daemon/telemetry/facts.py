@@ -23,10 +23,12 @@ from daemon.ports.observer import (
     KeysParked,
     Observer,
     PayloadConflict,
+    RedeliveryProgress,
     RowShared,
     ShardChanged,
     ShardRestarted,
     UnitsConsumed,
+    WaitingSettled,
 )
 from daemon.telemetry.logs import Logger
 
@@ -153,6 +155,23 @@ def _keys_parked(logger: Logger, fact: KeysParked) -> None:
     logger.warning("keys parked", **_scope(fact.scope), count=fact.count)
 
 
+def _redelivery(logger: Logger, fact: RedeliveryProgress) -> None:
+    cursor = fact.cursor
+    say = logger.debug if cursor.active else logger.warning if cursor.reason else logger.info
+    say(
+        f"re-delivery {cursor.state}",
+        **_scope(fact.scope),
+        command=cursor.command,
+        position=position_text(cursor.position),
+        until=position_text(cursor.until),
+        **fact.counts,
+    )
+
+
+def _waiting_settled(logger: Logger, fact: WaitingSettled) -> None:
+    logger.info("wishes for what waits were carried out", **_scope(fact.scope), wish=str(fact.wish), **fact.counts)
+
+
 def _restarted(logger: Logger, fact: ShardRestarted) -> None:
     logger.warning(
         "shard restarts",
@@ -210,6 +229,8 @@ _WRITERS: dict[type, Callable[[Logger, Any], None]] = {
     PayloadConflict: _payload_conflict,
     RowShared: _row_shared,
     KeysParked: _keys_parked,
+    RedeliveryProgress: _redelivery,
+    WaitingSettled: _waiting_settled,
     ShardRestarted: _restarted,
     GenerationNotRun: _not_run,
     CodeChanged: _code_changed,

@@ -45,7 +45,7 @@ class TelemetrySite:
         self.recorder = Recorder()
         self.delay = LoopDelay(clock)
         self.health = Health(clock, thresholds, self.delay.now)
-        scrapes = dict.fromkeys(SCRAPES, 0)
+        scrapes: dict[str, int] = dict.fromkeys(SCRAPES, 0)
         process = Process(
             now=clock.now,
             loop_delay=self.delay.numbers,

@@ -115,7 +115,7 @@ class Workplace:
         done = subprocess.run(
             [command, *words],
             cwd=self.path,
-            env=_environment(environment),
+            env=_environment(words, environment),
             capture_output=True,
             text=True,
             timeout=PATIENCE_SECONDS,
@@ -136,7 +136,7 @@ class Workplace:
     ) -> str:
         ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 50, columns, 0, 0))
-        terminal = _environment(environment) | {"TERM": "xterm-256color"}
+        terminal = _environment(words, environment) | {"TERM": "xterm-256color"}
         shown = bytearray()
         with subprocess.Popen([command, *words], cwd=self.path, env=terminal, stdout=theirs, stderr=theirs) as process:
             os.close(theirs)
@@ -155,7 +155,7 @@ class Workplace:
         process = subprocess.Popen(
             [COMMAND, *words],
             cwd=self.path,
-            env=_environment(environment),
+            env=_environment(words, environment),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -228,8 +228,9 @@ def _line(event: tuple[str, str, Mapping[str, object]]) -> str:
     return json.dumps(envelope | {"time": "2026-01-01T00:00:00Z"}) + "\n"
 
 
-def _environment(extra: Mapping[str, str]) -> dict[str, str]:
-    """What the child sees: ours without what would change its words or its settings."""
+def _environment(words: tuple[str, ...], extra: Mapping[str, str]) -> dict[str, str]:
+    """What the child sees: ours without what would change its words or its settings. No daemon takes a port unasked."""
     dropped = {"NO_COLOR", "FORCE_COLOR", "COLUMNS", "PYTHONSAFEPATH", "GITHUB_ACTIONS", "PY_COLORS"}
     kept = {name: value for name, value in os.environ.items() if name not in dropped}
-    return {name: value for name, value in kept.items() if not name.startswith("PROJECTIOND")} | dict(extra)
+    quiet = {"PROJECTIOND__METRICS__ENABLED": "false"} if words[:1] == ("run",) else {}
+    return {name: value for name, value in kept.items() if not name.startswith("PROJECTIOND")} | quiet | dict(extra)

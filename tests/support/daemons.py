@@ -212,7 +212,8 @@ def fork_daemon(
     `environment`: variables that are no settings of ours.
     """
     out, log = here / f"daemon-{number}.out", here / f"daemon-{number}.log"
-    everything = {f"PROJECTIOND__{name}": value for name, value in variables.items()} | dict(environment or {})
+    settings = {"METRICS__ENABLED": "false"} | dict(variables)  # no daemon takes a port unasked
+    everything = {f"PROJECTIOND__{name}": value for name, value in settings.items()} | dict(environment or {})
     process = _CONTEXT.Process(target=_run, args=(command, everything, here, out, log))
     process.start()
     return RealDaemon(process, out, log)
