@@ -34,7 +34,7 @@ def environment(**more: str) -> dict[str, str]:
     """Ours, with settings of another daemon in it, which must not reach the demonstration's."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PROJECTIOND")}
     other = {"PROJECTIOND__STORE__PATH": "/nowhere/rows.db", "PROJECTIOND__DAEMON__PROJECTIONS": '["shop.orders"]'}
-    return kept | other | more
+    return kept | other | {"PROJECTIOND__METRICS__ENABLED": "false"} | more
 
 
 def demo(directory: Path, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
