@@ -2,8 +2,8 @@
 
 Owns their vocabulary and the shapes of their answers, positions as text. Must not know how they are carried out.
 
-A place in a log (`to`, `since`, `until`) is text: `earliest`, `now`, a position such as `42` or `3.1024`, or an ISO 8601
-time. A position is what comes *before* the first event that is delivered again; a time stands for the position before
+A place in a log (`to`, `since`, `until`) is text: `earliest`, `now`, a position such as `42` or `3.1024`, or an ISO
+8601 time. A position is what comes *before* the first event that is delivered again; a time stands for the position before
 its first event.
 """
 
@@ -14,6 +14,8 @@ from typing import Any, ClassVar
 
 from daemon.core.commands import Plain, Target
 from daemon.core.identity import Generation, Scope
+
+_EVERYTHING = Target()
 
 # ---------------------------------------------------------------------------------------------- changing commands
 
@@ -137,7 +139,7 @@ class ReplayStatus:
     """How far each shard's re-delivery has come, or what the last one came to."""
 
     name: ClassVar[str] = "replay.status"
-    target: Target = Target()
+    target: Target = _EVERYTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +147,7 @@ class LettersList:
     """The dead letters that a filter means (all, where nothing is given), and their counts; `limit` of them whole."""
 
     name: ClassVar[str] = "dead-letters.list"
-    target: Target = Target()
+    target: Target = _EVERYTHING
     which: Filter = Filter()
     limit: int = 100
 
@@ -165,7 +167,7 @@ class KeysParked:
     """The parked keys, the longest parked first, `limit` of them, and their counts."""
 
     name: ClassVar[str] = "keys.parked"
-    target: Target = Target()
+    target: Target = _EVERYTHING
     limit: int = 100
 
 
