@@ -58,6 +58,12 @@ class Batcher:
         self._count = 0
         self.size = 0
         """Bytes of the records that wait."""
+        self._read = self._read_bytes = 0
+
+    @property
+    def mean_bytes(self) -> float | None:
+        """Bytes of a record, of all that were read; None before any was."""
+        return self._read_bytes / self._read if self._read else None
 
     def __len__(self) -> int:
         """Count the records that wait."""
@@ -80,6 +86,8 @@ class Batcher:
         self._waiting.append(_Waiting(chunk))
         self._count += len(chunk.records)
         self.size += self._waiting[-1].size
+        self._read += len(chunk.records)
+        self._read_bytes += self._waiting[-1].size
 
     def put_back(self, chunk: Chunk) -> None:
         """Return the rest of a batch to the front."""
