@@ -15,9 +15,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from daemon.control.frames import BadRequest, Failure
 from daemon.control.peers import Access
-from daemon.core import commands
+from daemon.core import commands, reports
 from daemon.core.commands import Target
 from daemon.core.errors import CommandRefused, RefusalCode
+from daemon.core.identity import Generation, Scope
 from daemon.core.positions import Position, parse_position
 
 _SHOWN_MISTAKES = 5
@@ -53,6 +54,10 @@ class Arguments(BaseModel):
     access: ClassVar[Access] = Access.READ
     streams: ClassVar[bool] = False
     """Whether it answers by rows until its connection is closed."""
+    result: ClassVar[type | None] = None
+    """What its result is; None where it has none."""
+    told: ClassVar[type | None] = None
+    """What it tells on the way: its rows, or its progress."""
 
     def command(self) -> Any:
         """Return the core's command. Raises CommandRefused."""
@@ -69,6 +74,8 @@ class Change(About):
     """A command that changes something: one operation per generation, carried out shard by shard."""
 
     access: ClassVar[Access] = Access.CHANGE
+    result = reports.Answer
+    told = reports.Progress
 
     wait_seconds: Annotated[
         float | None,
@@ -81,16 +88,40 @@ class Change(About):
     ] = None
 
 
+@dataclass(frozen=True, slots=True)
+class Greeting:
+    """Who answers: `replica` names the process among its peers, `commands` are those it knows."""
+
+    daemon: str
+    release: str
+    replica: str
+    pid: int
+    protocol: int
+    commands: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """What was waited for is settled. `scope`: the shard that was asked about, or that keeps the event's id, if one."""
+
+    generation: Generation
+    scope: Scope | None
+    wanted: str
+    position: str | None
+
+
 class Hello(Arguments):
     """Who answers, and which commands it knows."""
 
     command_name = "hello"
+    result = Greeting
 
 
 class Status(About):
     """How every projection stands, and each shard that is stuck: why, since when, at which event, and the way out."""
 
     command_name = "status"
+    result = reports.StatusReport
 
     def command(self) -> commands.Status:
         """Return the core's command."""
@@ -101,6 +132,7 @@ class Shards(About):
     """Every shard, one by one."""
 
     command_name = "shards"
+    result = reports.ShardsReport
 
     def command(self) -> commands.Shards:
         """Return the core's command."""
@@ -111,6 +143,7 @@ class Lag(About):
     """How far every shard is behind its log's end: events, seconds, and how long until it has caught up."""
 
     command_name = "lag"
+    result = reports.LagReport
 
     def command(self) -> commands.Lag:
         """Return the core's command."""
@@ -122,6 +155,7 @@ class Top(About):
 
     command_name = "top"
     streams = True
+    told = reports.TopRow
 
     interval_seconds: Annotated[float, Field(ge=0.1, le=3_600, description="From one table to the next.")] = 1.0
 
@@ -135,6 +169,7 @@ class Tail(About):
 
     command_name = "tail"
     streams = True
+    told = reports.TailRow
 
     def command(self) -> commands.Tail:
         """Return the core's command."""
@@ -145,6 +180,7 @@ class Audit(About):
     """The newest operations, newest first: who, when, what, and what became of it."""
 
     command_name = "audit"
+    result = reports.AuditReport
 
     limit: Annotated[int, Field(ge=1, le=1_000, description="Operations at most.")] = 50
 
@@ -157,6 +193,7 @@ class Explain(Arguments):
     """Which event, position, commit and generation last touched a row, and what is known of its markers."""
 
     command_name = "explain"
+    result = reports.Explanation
 
     target: TargetText
     key: Annotated[Name, Field(description="The row's own key.")]
@@ -235,6 +272,7 @@ class Wait(Arguments):
     """Wait until a projection has settled a position or an event: read your writes."""
 
     command_name = "wait"
+    result = Reached
 
     target: TargetText
     position: Annotated[PositionText | None, Field(description="Wait until the shard has settled this.")] = None

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from daemon.control.frames import VERSION
 from daemon.control.peers import Access
-from daemon.control.requests import Arguments, Change, Hello, Tail, Wait, WaitFor, read_arguments
+from daemon.control.requests import Arguments, Change, Greeting, Hello, Tail, Wait, WaitFor, read_arguments
 from daemon.control.serving import Order, Route, Tell
 from daemon.core import commands
 from daemon.core.commands import Actor
@@ -74,18 +74,6 @@ class CommandRoute:
     async def carry_out(self, order: Order, tell: Tell) -> object:
         """Do it."""
         return await self.function(order, tell)
-
-
-@dataclass(frozen=True, slots=True)
-class Greeting:
-    """Who answers: `replica` names the process among its peers, `commands` are those it knows."""
-
-    daemon: str
-    release: str
-    replica: str
-    pid: int
-    protocol: int
-    commands: tuple[str, ...]
 
 
 def routes_of(

@@ -10,11 +10,10 @@ projection's dedup mode keeps ids, and a mode that keeps none is told so.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import anyio
 
-from daemon.control.requests import WaitFor
+from daemon.control.requests import Reached, WaitFor
 from daemon.control.serving import Tell
 from daemon.core.checkpoint import Checkpoint, CheckpointState
 from daemon.core.commands import Target
@@ -32,16 +31,6 @@ SLOWEST_LOOK_SECONDS = 0.5
 _GROWTH = 1.5
 _NEWEST_IDS = 2_000
 _STANDING = frozenset({CheckpointState.PARKED, CheckpointState.PAUSED})
-
-
-@dataclass(frozen=True, slots=True)
-class Reached:
-    """What was waited for is settled. `scope`: the shard that was asked about, or that keeps the event's id, if one."""
-
-    generation: Generation
-    scope: Scope | None
-    wanted: str
-    position: str | None
 
 
 class Waiting:

@@ -9,8 +9,7 @@ SQLite's table), and whether its position has reached the one that the log gave 
 Invariant: positions compare part by part as whole numbers, never as text; no checkpoint has settled nothing.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 
 def checkpoint_key(projection: str, generation: int, source: str, shard: str) -> dict[str, str]:
@@ -28,7 +27,15 @@ def pointer_key(projection: str) -> dict[str, str]:
     return {"pk": projection, "sk": "pointer"}
 
 
-def has_settled(checkpoint: Mapping[str, Any] | None, position: str) -> bool:
+class Row(Protocol):
+    """An item or a row: a mapping, or what a database client has in place of one."""
+
+    def __getitem__(self, name: str, /) -> Any:
+        """Return an attribute or a column."""
+        ...
+
+
+def has_settled(checkpoint: Row | None, position: str) -> bool:
     """Tell whether a checkpoint has settled `position`: its rows hold every event up to there.
 
     `checkpoint`: the item or row as it was read, None where there is none; its `position` may be a text, or DynamoDB's
@@ -37,7 +44,7 @@ def has_settled(checkpoint: Mapping[str, Any] | None, position: str) -> bool:
     """
     if checkpoint is None:
         return False
-    reached: str | Mapping[str, str] = checkpoint["position"]
+    reached: str | dict[str, str] = checkpoint["position"]
     return _parts(reached if isinstance(reached, str) else reached["S"]) >= _parts(position)
 
 

@@ -233,7 +233,8 @@ class AuditReport:
 class Provenance:
     """A row of one generation, and what last touched it.
 
-    `present` False: there is no such row (`deleted` tells a tombstone). `marked`: the marker of that event, if the
+    `present` False: there is no such row (`deleted` tells a tombstone). `src`: the row's own `_src`, which `source`,
+    `shard`, `position` and `event_id` take apart. `marked`: the marker of that event, if the
     projection keeps any by event: `found`, `absent` or `not kept`. `commit_seq`, `at_or_below`: the shard's newest
     commit, and whether its checkpoint covers that position.
     """
@@ -245,6 +246,7 @@ class Provenance:
     present: bool
     deleted: bool
     version: int | None
+    src: str | None
     source: str | None
     shard: str | None
     position: str | None

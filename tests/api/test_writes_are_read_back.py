@@ -54,8 +54,7 @@ async def test_on_sqlite(tmp_path: Path):
             return None
         with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
             connection.row_factory = sqlite3.Row
-            row = connection.execute(SELECT, ("counting", 1, "memory", "s/0")).fetchone()
-            return None if row is None else dict(row)
+            return connection.execute(SELECT, ("counting", 1, "memory", "s/0")).fetchone()
 
     await write_and_look(SqliteStore(path), look)
 

@@ -9,8 +9,8 @@ import anyio
 import pytest
 
 from daemon.app import SystemClock
-from daemon.control.requests import WaitFor
-from daemon.control.waiting import Reached, Waiting
+from daemon.control.requests import Reached, WaitFor
+from daemon.control.waiting import Waiting
 from daemon.core.commands import Target
 from daemon.core.errors import CommandRefused, RefusalCode
 from daemon.core.events import Event
@@ -30,7 +30,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     return MemoryStore() if request.param == "memory" else SqliteStore(tmp_path / "rows.db")
 
 
-def sequence_of(event: Event) -> int:
+def sequence_of(_: Event) -> int:
     """Any sequence number."""
     return 1
 

@@ -23,7 +23,10 @@ _ASK = """\
 import json, socket, sys
 connection = socket.socket(socket.AF_UNIX)
 connection.connect(sys.argv[1])
-connection.sendall(json.dumps({"v": 1, "id": "r1", "command": sys.argv[2]}).encode() + b"\\n")
+try:
+    connection.sendall(json.dumps({"v": 1, "id": "r1", "command": sys.argv[2]}).encode() + b"\\n")
+except BrokenPipeError:
+    pass  # turned away, which the answer tells
 print(connection.makefile().readline())
 """
 

@@ -7,9 +7,8 @@ from typing import Any, cast
 
 import anyio.lowlevel
 
-from daemon.control.requests import WaitFor
+from daemon.control.requests import Reached, WaitFor
 from daemon.control.serving import Tell
-from daemon.control.waiting import Reached
 from daemon.core import commands, reports
 from daemon.core.commands import Actor
 from daemon.core.errors import CommandRefused, RefusalCode
@@ -75,7 +74,8 @@ AUDIT = reports.AuditReport((
 ))  # fmt: skip
 EXPLANATION = reports.Explanation((
     reports.Provenance(
-        ORDERS, live=True, view="main", key="order-17", present=True, deleted=False, version=4, source="orders",
+        ORDERS, live=True, view="main", key="order-17", present=True, deleted=False, version=4,
+        src="orders/orders-0.jsonl@0.4690#3f1c", source="orders",
         shard="orders-0.jsonl", position="0.4690", event_id="3f1c", sequences={}, marked="found", commit_seq=903,
         at_or_below=True, parked=False,
     ),
