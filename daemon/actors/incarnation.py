@@ -77,6 +77,8 @@ class Incarnation:
     """Take the shard only where this holds; None: from whoever owns it."""
     at_end: bool = False
     """Everything that the log held when last looked at is settled."""
+    event_bytes: float | None = None
+    """Bytes of a record, of all that were read until the end."""
     _ownership: Ownership = field(init=False)
     _room: Wake = field(default_factory=Wake)
     _outbox: Wake = field(default_factory=Wake)
@@ -134,6 +136,7 @@ class Incarnation:
             cached_rows=len(folder.cache),
             window_ids=len(folder.window),
             parked_keys=len(folder.parked),
+            event_bytes=folder.batcher.mean_bytes,
         )
 
     @property
@@ -170,7 +173,7 @@ class Incarnation:
             tasks.start_soon(self._commit, folder)
             ended = await self._fold(folder, side, tasks)
             tasks.cancel_scope.cancel()
-        self._following, self._folder = False, None
+        self._following, self._folder, self.event_bytes = False, None, folder.batcher.mean_bytes
         return await self._finish(ended, folder.checkpoint)
 
     async def _read(self, reader: Reader, batcher: Batcher, checkpoint: Checkpoint) -> None:

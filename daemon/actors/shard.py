@@ -88,7 +88,10 @@ class ShardActor:
         held = self._held
         settled = held.counters.get("read", 0)
         position = held.position if held.owner else None
-        return ShardVitals(self.scope, self.state, held.epoch, position, held.watermark, settled=settled)
+        size = None if self._incarnation is None else self._incarnation.event_bytes
+        return ShardVitals(
+            self.scope, self.state, held.epoch, position, held.watermark, settled=settled, event_bytes=size
+        )
 
     def live(self) -> LiveShard:
         """Return why it stands as it does."""

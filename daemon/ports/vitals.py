@@ -19,7 +19,8 @@ class ShardVitals:
 
     `at_end`: everything that the log held when it was last looked at is settled. `settled`: events settled since the
     generation's origin. `waiting`, `waiting_bytes`: records read and not folded yet. `batches`: folded and not settled
-    (0 to 2). `cached_rows`, `window_ids`, `parked_keys`: what is held in memory. `position` None: not known here.
+    (0 to 2). `cached_rows`, `window_ids`, `parked_keys`: what is held in memory. `event_bytes`: of a record, on average.
+    `position` None: not known here.
     """
 
     scope: Scope
@@ -35,6 +36,7 @@ class ShardVitals:
     cached_rows: int = 0
     window_ids: int = 0
     parked_keys: int = 0
+    event_bytes: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,11 +106,11 @@ class BacklogWatch:
         )  # fmt: skip
 
     def _events(self, shard: ShardVitals, backlog: Backlog) -> float | None:
-        """Return the events behind; where the log only knows bytes, by the size of those that wait to be folded."""
+        """Return the events behind; where the log only knows bytes, by the mean size of those that were read."""
         if backlog.events is not None or backlog.bytes is None:
             return backlog.events
-        if shard.waiting:
-            self._sizes[shard.scope] = shard.waiting_bytes / shard.waiting + _LINE_END
+        if shard.event_bytes is not None:
+            self._sizes[shard.scope] = shard.event_bytes + _LINE_END
         size = self._sizes.get(shard.scope)
         return None if size is None else round(backlog.bytes / size)
 

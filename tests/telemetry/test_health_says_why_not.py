@@ -254,10 +254,10 @@ async def test_the_time_to_catch_up_follows_from_how_the_lag_shrinks():
 
 
 async def test_events_are_estimated_where_the_log_only_knows_bytes():
-    """Bytes are divided by the mean size of what waits to be folded, as long as nothing better is known."""
+    """Bytes are divided by the mean size of what was read and its line's end, and that is remembered."""
     watched = Watched()
     assert await watched.after(0, Backlog(bytes=10_000)) == Lag(bytes=10_000)
-    watched.shard = ShardVitals(SCOPE, ShardState.RUNNING, 1, (5,), waiting=10, waiting_bytes=990)
+    watched.shard = ShardVitals(SCOPE, ShardState.RUNNING, 1, (5,), event_bytes=99.0)
     lag = await watched.after(1, Backlog(bytes=10_000))
     assert lag is not None
     assert lag.events == 100
