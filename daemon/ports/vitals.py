@@ -19,8 +19,8 @@ class ShardVitals:
 
     `at_end`: everything that the log held when it was last looked at is settled. `settled`: events settled since the
     generation's origin. `waiting`, `waiting_bytes`: records read and not folded yet. `batches`: folded and not settled
-    (0 to 2). `cached_rows`, `window_ids`, `parked_keys`: what is held in memory. `event_bytes`: of a record, on average.
-    `position` None: not known here.
+    (0 to 2). `cached_rows`, `window_ids`, `parked_keys`: what is held in memory. `event_bytes`: of a record, on
+    average. `position` None: not known here.
     """
 
     scope: Scope

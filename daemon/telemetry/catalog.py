@@ -76,6 +76,8 @@ OUTCOMES = (
 """A commit's outcomes; `busy` and `unknown` count each try."""
 LAYERS = (("consumer", "position"), ("consumer", "marker"), ("projection", "version"))
 """The layer that found a duplicate, and by what it was proven."""
+REDELIVERED = ("duplicate_position", "duplicate_marker", "duplicate_version", "late", "failed", "left")
+WAITED = ("applied", "failed", "discarded")
 SCRAPES = ("answered", "dropped", "refused")
 """What became of requests for metrics; a client that does not take its answer is dropped."""
 UNIT_KINDS = tuple(
@@ -103,6 +105,16 @@ FAMILIES: Sequence[Family] = (
            "rows depend on the order in which shards commit."),
     Family("rows_written_total", Kind.COUNTER, SHARD, "Rows written."),
     Family("effects_total", Kind.COUNTER, SHARD, "Effects emitted."),
+    Family("redelivered_events_total", Kind.COUNTER, SHARD,
+           "Events of a range that a rewind or a replay folded again, by what became of them: found applied and "
+           "suppressed, by what proved it; applied late, having been dead-lettered, parked or skipped; failed again; "
+           "left where they wait.", ("outcome",), tuple((name,) for name in REDELIVERED)),
+    Family("redelivery_active", Kind.GAUGE, SHARD, "Whether a range is being folded again beside the live log."),
+    Family("redelivery_progress_ratio", Kind.GAUGE, SHARD,
+           "Share of the range that was folded again, by its positions; absent where positions cannot be subtracted."),
+    Family("waiting_settled_total", Kind.COUNTER, SHARD,
+           "Dead letters and events of parked keys that were settled as a person wished.", ("outcome",),
+           tuple((name,) for name in WAITED)),
     # ------------------------------------------------------------------------------------------------------ commits
     Family("commits_total", Kind.COUNTER, SHARD,
            "Answers to commits by outcome; busy and unknown ones are tried again, so one commit may have several.",

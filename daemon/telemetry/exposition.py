@@ -17,6 +17,7 @@ from itertools import islice
 
 from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector, generate_latest
 
+from daemon.core.cursor import Redelivery
 from daemon.core.identity import Generation, Scope
 from daemon.core.lifecycle import ShardState
 from daemon.ports.vitals import BudgetVitals, ShardVitals, SourceVitals
@@ -173,6 +174,14 @@ class Exposition:
             if not math.isnan(whole):
                 yield (generation.projection, str(generation.number)), done / whole if whole else 1
 
+    def redelivery(self, looked: _Looked, look: Callable[[Redelivery], float | None]) -> Iterator[Sample]:
+        """The second cursors of the shards that are here."""
+        for shard in looked.shards:
+            cursor = self._recorder.redeliveries.get(shard.scope)
+            value = None if cursor is None else look(cursor)
+            if value is not None:
+                yield tuple(map(str, shard.scope)), value
+
     def of_generations(self, _looked: _Looked) -> Iterator[Sample]:
         """What runs here."""
         for generation, version in self.sights.generations.items():
@@ -221,6 +230,17 @@ def _sources(look: Callable[[SourceVitals], Mapping[str, int]]) -> Callable[[Exp
     )
 
 
+def _share_done(cursor: Redelivery) -> float | None:
+    """Return how much of the range lies behind, where its ends differ in the last part of their positions alone."""
+    if not cursor.active:
+        return 1
+    places = (cursor.after, cursor.position, cursor.until)
+    if not all(places) or len({place[:-1] for place in places}) > 1:
+        return None
+    after, at, until = (place[-1] for place in places)
+    return min(1.0, max(0.0, (at - after) / (until - after))) if until > after else 1
+
+
 _SHARD_GAUGES: dict[str, Callable[[ShardVitals], float | None]] = {
     "shard_epoch": lambda shard: shard.epoch or None,
     "parked_keys": lambda shard: shard.parked_keys,
@@ -245,6 +265,8 @@ _OTHERS: dict[str, Callable[[Exposition, _Looked], Iterator[Sample]]] = {
     "generation_info": Exposition.of_generations,
     "generation_not_run": Exposition.not_run,
     "dead_letters_total": Exposition.reasons,
+    "redelivery_active": lambda exposition, looked: exposition.redelivery(looked, lambda cursor: int(cursor.active)),
+    "redelivery_progress_ratio": lambda exposition, looked: exposition.redelivery(looked, _share_done),
     "control_commands_total": Exposition.commands,
     "store_up": lambda exposition, _: exposition.reachable(store=True),
     "source_up": lambda exposition, _: exposition.reachable(store=False),

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+from daemon.core.cursor import Redelivery
 from daemon.core.identity import Generation, Scope
 from daemon.core.lifecycle import ShardState
 from daemon.ports.observer import (
@@ -25,10 +26,12 @@ from daemon.ports.observer import (
     GenerationNotRun,
     KeysParked,
     PayloadConflict,
+    RedeliveryProgress,
     RowShared,
     ShardChanged,
     ShardRestarted,
     UnitsConsumed,
+    WaitingSettled,
 )
 from daemon.telemetry.catalog import (
     BY_NAME,
@@ -37,8 +40,10 @@ from daemon.telemetry.catalog import (
     MAX_OPEN,
     OTHER,
     OUTCOMES,
+    REDELIVERED,
     SHARD,
     UNIT_KINDS,
+    WAITED,
     Bounds,
     Kind,
     layout,
@@ -69,6 +74,8 @@ _OUTCOME = {
 """Where an outcome is counted, by its class's name."""
 _ACTIONS, _BYTES = _AT["commit_actions_total"], _AT["commit_bytes_total"]
 _SECONDS, _AGE = _AT["commit_seconds"], _AT["event_to_commit_seconds"]
+_AGAIN = {name: _AT["redelivered_events_total"] + index for index, name in enumerate(REDELIVERED)}
+_WAITED = {name: _AT["waiting_settled_total"] + index for index, name in enumerate(WAITED)}
 _HITS = _AT["row_cache_requests_total"]
 _SECONDS_BOUNDS, _AGE_BOUNDS = BY_NAME["commit_seconds"].bounds, BY_NAME["event_to_commit_seconds"].bounds
 
@@ -99,6 +106,7 @@ class Recorder:
         self.dead_letters: dict[Generation, Counter[tuple[str, ...]]] = {}
         self.commands: Counter[tuple[str, ...]] = Counter()
         self.not_run: set[Generation] = set()
+        self.redeliveries: dict[Scope, Redelivery] = {}
         self._epochs: dict[Scope, int] = {}
 
     def see(self, fact: Fact) -> None:
@@ -181,6 +189,23 @@ class Recorder:
         for reason, count in fact.reasons.items():
             _count(reasons, (reason,), count)
 
+    def redelivered(self, fact: RedeliveryProgress) -> None:
+        """Add what became of a stretch of a range; keep how far it is."""
+        self.redeliveries[fact.scope] = fact.cursor
+        numbers = self.shard(fact.scope)
+        for name, count in fact.counts.items():
+            slot = _AGAIN.get("late" if name.startswith("late_") else name)
+            if slot is not None:
+                numbers[slot] += count
+
+    def settled(self, fact: WaitingSettled) -> None:
+        """Add what became of entries that waited."""
+        numbers = self.shard(fact.scope)
+        for name, count in fact.counts.items():
+            slot = _WAITED.get(name)
+            if slot is not None:
+                numbers[slot] += count
+
     def answered(self, fact: CommandAnswered) -> None:
         """Count a command."""
         _count(self.commands, (fact.command, fact.outcome), 1)
@@ -222,6 +247,8 @@ _ADDERS: dict[type, Callable[[Recorder, Any], None]] = {
     ShardChanged: Recorder.changed,
     EventsDeadLettered: Recorder.dead_lettered,
     CommandAnswered: Recorder.answered,
+    RedeliveryProgress: Recorder.redelivered,
+    WaitingSettled: Recorder.settled,
     GenerationNotRun: _not_run,
     PayloadConflict: _adding("payload_conflicts_total", _its_count),
     RowShared: _adding("rows_shared_total", _its_count),

@@ -2,6 +2,7 @@
 
 import pytest
 
+from daemon.telemetry.recorder import Recorder
 from daemon.testing.observer import RecordingObserver
 from tests.contracts.observer_contract import FACTS, ObserverContract
 
@@ -17,3 +18,9 @@ class TestRecordingObserver(ObserverContract):
             observer.see(fact)
         assert observer.facts == FACTS
         assert observer.of(type(FACTS[1])) == FACTS[1:3]
+
+
+class TestRecorder(ObserverContract):
+    @pytest.fixture
+    def observer(self) -> Recorder:
+        return Recorder()

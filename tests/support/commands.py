@@ -228,9 +228,9 @@ def _line(event: tuple[str, str, Mapping[str, object]]) -> str:
     return json.dumps(envelope | {"time": "2026-01-01T00:00:00Z"}) + "\n"
 
 
-def _environment(words: tuple[str, ...], extra: Mapping[str, str]) -> dict[str, str]:
+def _environment(words: Sequence[str], extra: Mapping[str, str]) -> dict[str, str]:
     """What the child sees: ours without what would change its words or its settings. No daemon takes a port unasked."""
     dropped = {"NO_COLOR", "FORCE_COLOR", "COLUMNS", "PYTHONSAFEPATH", "GITHUB_ACTIONS", "PY_COLORS"}
     kept = {name: value for name, value in os.environ.items() if name not in dropped}
-    quiet = {"PROJECTIOND__METRICS__ENABLED": "false"} if words[:1] == ("run",) else {}
+    quiet = {"PROJECTIOND__METRICS__ENABLED": "false"} if words and words[0] == "run" else {}
     return {name: value for name, value in kept.items() if not name.startswith("PROJECTIOND")} | quiet | dict(extra)

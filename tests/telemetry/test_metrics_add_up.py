@@ -3,6 +3,7 @@
 import re
 import subprocess
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,8 +13,10 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
+from daemon.core.cursor import CursorState, Redelivery
 from daemon.core.identity import Generation, Scope
 from daemon.core.lifecycle import ShardState
+from daemon.core.waiting import Wish
 from daemon.ports.observer import (
     BatchCommitted,
     CodeChanged,
@@ -25,10 +28,12 @@ from daemon.ports.observer import (
     GenerationNotRun,
     KeysParked,
     PayloadConflict,
+    RedeliveryProgress,
     RowShared,
     ShardChanged,
     ShardRestarted,
     UnitsConsumed,
+    WaitingSettled,
 )
 from daemon.ports.vitals import BudgetVitals, ShardVitals, SourceVitals
 from daemon.telemetry.backlog import CAUGHT_UP, Lag
@@ -44,6 +49,7 @@ NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 A, B = Scope("orders", 1, "log", "s0"), Scope("orders", 2, 'l"o\\g', "s\n\x1b\udcff")
 COUNTS = {"read": 10, "applied": 4, "duplicate_position": 1, "duplicate_marker": 2, "duplicate_version": 1,
           "dead_lettered": 1, "parked": 1, "skipped": 0, "commits": 1, "rows": 3, "effects": 2}  # fmt: skip
+CURSOR = Redelivery("r1", "replay", (10,), (110,), (50,), NOW)
 
 TOLD: Sequence[Fact] = (
     ShardChanged(A, ShardState.STARTING, ShardState.RUNNING, epoch=3),
@@ -71,6 +77,10 @@ TOLD: Sequence[Fact] = (
     GenerationNotRun(Generation("orders", 3), "version 3 waits"),
     UnitsConsumed(A.of, {"rcu:markers": 4.0}),
     UnitsConsumed(None, {"rcu:state": 1.5}),
+    RedeliveryProgress(A, CURSOR, {"read": 9, "duplicate_marker": 3, "late_parked": 2, "late_skipped": 1, "failed": 1,
+                                   "left": 2, "rows": 3, "commits": 1, "busy_ms": 7}),
+    RedeliveryProgress(A, replace(CURSOR, position=(60,)), {"read": 1, "duplicate_position": 1}),
+    WaitingSettled(A, Wish.RETRY, {"applied": 2, "failed": 1}),
     CommandAnswered("pause", "r1", 1000, "ada", "done", 0.1, changes=True),
 )  # fmt: skip
 
@@ -158,6 +168,27 @@ def test_facts_add_up() -> None:
     assert number("store_units_total", projection="", generation="", operation="read", kind="state") == 1.5
     assert number("dead_letters_total", reason="handler-raised") == 2
     assert number("control_commands_total", command="pause", outcome="done") == 1
+
+
+def test_a_range_that_is_folded_again_is_followed() -> None:
+    """What became of its events is added up, by proof; how far it is follows from its positions, until it ends."""
+    number = Numbers(text_of(exposition(*TOLD)))
+    outcomes = {
+        "duplicate_position": 1,
+        "duplicate_marker": 3,
+        "duplicate_version": 0,
+        "late": 3,
+        "failed": 1,
+        "left": 2,
+    }
+    assert {name: number("redelivered_events_total", outcome=name) for name in outcomes} == outcomes
+    assert number("redelivery_active") == 1
+    assert number("redelivery_progress_ratio") == 0.5
+    ended = RedeliveryProgress(A, replace(CURSOR, position=(110,), state=CursorState.DONE), {})
+    number = Numbers(text_of(exposition(*TOLD, ended)))
+    assert (number("redelivery_active"), number("redelivery_progress_ratio")) == (0, 1)
+    elsewhere = RedeliveryProgress(A, replace(CURSOR, after=(), position=(5,)), {})
+    assert Numbers(text_of(exposition(elsewhere)))("redelivery_progress_ratio") is None
 
 
 def test_histograms_put_each_observation_into_its_bucket() -> None:
