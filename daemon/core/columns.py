@@ -7,9 +7,9 @@ Invariant: what passes here passes one by one in `daemon.core.values`, and comes
 """
 
 import struct
-from collections.abc import Callable, Iterator
-from itertools import chain, compress
-from operator import itemgetter
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import compress
 from typing import Any
 
 from daemon.core.errors import EventProblem
@@ -31,38 +31,50 @@ class Unsteady(EventProblem):
         super().__init__("bad-value", "a value of this type has to be looked at as it is given")
 
 
-def alike(changes: list[Changes]) -> Iterator[tuple[list[Changes], dict[str, Column]]]:
-    """Yield changes of the same names together, with their columns."""
+@dataclass(frozen=True, slots=True)
+class Alike:
+    """Changes of the same names, their columns, and whose each of them is."""
+
+    changes: list[Changes]
+    columns: dict[str, Column]
+    owners: list[int]
+
+
+def alike(changes: list[Changes], owners: list[int] | None = None) -> list[Alike]:
+    """Group changes by their names, in their order; those without any are left out. `owners`, if any, go with them."""
+    whose = owners or []
     sizes = [*map(len, changes)]
+    groups: list[Alike] = []
     for size in {*sizes} - {0}:
-        same = sizes.count(size) == len(sizes)
-        group = changes if same else [*compress(changes, map(size.__eq__, sizes))]
-        try:
-            yield group, _columns(group)
-        except KeyError:  # as many names, but others
-            by_names: dict[frozenset[str], list[Changes]] = {}
-            for each in group:
-                by_names.setdefault(frozenset(each), []).append(each)
-            for named in by_names.values():
-                yield named, _columns(named)
+        if sizes.count(size) == len(sizes):
+            _group(changes, whose, groups)
+        else:
+            fitting = [each == size for each in sizes]
+            _group([*compress(changes, fitting)], [*compress(whose, fitting)], groups)
+    return groups
 
 
-def _columns(changes: list[Changes]) -> dict[str, Column]:
-    names = [*changes[0]]
-    pick = itemgetter(*names)
-    if len(names) == 1:
-        return {names[0]: [*map(pick, changes)]}
-    values = [*chain.from_iterable(map(pick, changes))]
-    return {name: values[index :: len(names)] for index, name in enumerate(names)}
+def _group(changes: list[Changes], owners: list[int], groups: list[Alike]) -> None:
+    """Append changes of as many names to the groups of those that have the same."""
+    try:
+        columns = {name: [each[name] for each in changes] for name in changes[0]}
+    except KeyError as missing:
+        name = missing.args[0]
+        named = [name in each for each in changes]
+        _group([*compress(changes, named)], [*compress(owners, named)], groups)
+        others = [not each for each in named]
+        _group([*compress(changes, others)], [*compress(owners, others)], groups)
+    else:
+        groups.append(Alike(changes, columns, owners))
 
 
-def make_plain(changes: list[Changes], columns: dict[str, Column]) -> None:
+def make_plain(group: Alike) -> None:
     """Look at each value of alike changes; what is stored in another form is replaced by that, in the changes.
 
     Subclasses of str and int may stay: only what is not hidden has to be of the plain types.
     Raises EventProblem (`bad-value`) for what no row can hold, `Unsteady` for what may still change.
     """
-    for name, column in columns.items():
+    for name, column in group.columns.items():
         kind = _type_of(column[0])
         if (kind is str and _are_texts(column)) or (kind is int and are_short_integers(column)):
             continue
@@ -75,7 +87,7 @@ def make_plain(changes: list[Changes], columns: dict[str, Column]) -> None:
                     if type(value) is int:
                         normalise(value)
         else:
-            for each in changes:
+            for each in group.changes:
                 each[name] = normalise(each[name])
 
 

@@ -5,14 +5,15 @@ follow (see `daemon.core.fold`). Which events fail must not depend on what else 
 sum on the way that a later event hides is looked at all the same, in columns, at the speed of what C does with a list.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import chain
+from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any, override
 
 from daemon.core.columns import Changes, Column, Unsteady, alike, are_short_amounts, make_plain
 from daemon.core.errors import EventProblem
 from daemon.core.identity import RowKey
-from daemon.core.rows import Attributes, StoredRow
+from daemon.core.rows import Amounts, Attributes, StoredRow
 from daemon.core.values import MAX_INT, PLAIN_TYPES, add_exact, amount_of, check_names, normalise, sum_exact
 from daemon.core.view import Base, Touch, View
 
@@ -125,8 +126,8 @@ class QuickView(View):
                 self._add_up(_columns(pending))
             else:
                 if not _is_plain(pending):
-                    for changes, columns in alike(pending):
-                        make_plain(changes, columns)
+                    for group in alike(pending):
+                        make_plain(group)
                 merged = _merged(pending)
                 self.check_names(merged)
                 self.take(merged)
@@ -180,7 +181,9 @@ def settle_together(views: Sequence[QuickView]) -> None:
     written = [view for view in views if view.pending and view.touch is _WRITTEN]
     if len(written) > 1:
         _set_together(written)
-    added = [view for view in views if view.pending and view.touch is _ADDED and not view.amounts]
+    added = [
+        view for view in views if view.pending and view.touch is _ADDED and not view.amounts and view.image is None
+    ]
     if len(added) > 1:
         _add_together(added)
     for view in views:
@@ -188,51 +191,42 @@ def settle_together(views: Sequence[QuickView]) -> None:
 
 
 def _set_together(views: list[QuickView]) -> None:
-    noted = [*chain.from_iterable([view.pending for view in views])]
-    groups = [*alike(noted)]
-    for changes, columns in groups:
-        make_plain(changes, columns)
-        views[0].check_names(columns)
-    all_alike = _are_one(groups, noted)
-    by_size = len({len(columns) for _, columns in groups}) == len(groups)
-    for view in views:
-        pending, view.pending = view.pending, []
-        if all_alike:
-            view.take(_as_stored(pending[-1]))
-        else:
-            view.take(_merged(_unhidden(pending) if by_size else pending))
-
-
-def _are_one(groups: list[tuple[list[Changes], dict[str, Column]]], noted: list[Changes]) -> bool:
-    return len(groups) == 1 and len(groups[0][0]) == len(noted)  # none that names nothing
-
-
-def _unhidden(pending: list[Changes]) -> list[Changes]:
-    """Return what counts of changes that have the same names where they have as many: often only the last."""
-    last = pending[-1]
-    others = len(pending) - [*map(len, pending)].count(len(last))
-    if others == 0:
-        return [last]
-    return [pending[0], last] if others == 1 and len(pending[0]) != len(last) else pending
+    noted = [view.pending for view in views]
+    later = [*chain.from_iterable([changes[1:] for changes in noted])]
+    groups = alike(later)
+    for group in (*alike([changes[0] for changes in noted]), *groups):  # a row's first change often has more names
+        make_plain(group)
+        views[0].check_names(group.columns)
+    hidden = len(groups) == 1 and len(groups[0].changes) == len(later)
+    for view, changes in zip(views, noted, strict=True):
+        view.pending = []
+        view.take(_merged([changes[0], changes[-1]] if hidden and len(changes) > 1 else changes))
 
 
 def _add_together(views: list[QuickView]) -> None:
-    noted = [*chain.from_iterable([view.pending for view in views])]
-    groups = [*alike(noted)]
-    if not _are_one(groups, noted):
-        return
-    ((_, columns),) = groups
-    views[0].check_names(columns)
-    short = {name for name, column in columns.items() if are_short_amounts(column)}
-    first = 0
-    for view in views:
-        end = first + len(view.pending)
-        view.pending = []
-        mine = {name: column[first:end] for name, column in columns.items()}
-        view.amounts = {name: sum(each) if name in short else sum_exact(each, name) for name, each in mine.items()}
-        if view.image is not None:
-            view.weigh(view.image, mine)
-        first = end
+    """Sum amounts for rows that nobody read."""
+    noted = [view.pending for view in views]
+    sizes = [*map(len, noted)]
+    groups = alike([*chain.from_iterable(noted)], [*chain.from_iterable(map(repeat, range(len(noted)), sizes))])
+    names = Counter(chain.from_iterable([group.columns for group in groups]))
+    views[0].check_names(names)
+    sums: dict[int, Amounts] = {}
+    for group in groups:
+        counts = Counter(group.owners) if len(group.owners) < sum(sizes) else dict(enumerate(sizes))
+        for name, column in group.columns.items():
+            short = are_short_amounts(column)
+            if not short and names[name] > 1:
+                return  # amounts of which only some are short are added in the order of the log, view by view
+            first = 0
+            for owner, count in counts.items():
+                part = column[first : first + count]
+                first += count
+                mine = sums.get(owner)
+                if mine is None:
+                    mine = sums[owner] = {}
+                mine[name] = mine.get(name, 0) + sum(part) if short else sum_exact(part, name)
+    for owner, view in enumerate(views):
+        view.pending, view.amounts = [], sums.get(owner, {})
 
 
 def _is_plain(pending: list[Changes]) -> bool:
@@ -260,9 +254,6 @@ def _as_stored(changes: Changes) -> Changes:
 
 def _columns(amounts: list[Changes]) -> dict[str, Column]:
     """Return the values of each name, in order."""
-    groups = [*alike(amounts)]
-    if _are_one(groups, amounts):
-        return groups[0][1]
     columns: dict[str, Column] = {}
     for each in amounts:
         for name, value in each.items():

@@ -113,11 +113,12 @@ def test_amounts_added_to_rows_that_nobody_read_come_to_the_same(log: list[tuple
 def test_changes_of_as_many_names_but_others_are_no_group() -> None:
     """What has the same number of names is alike only where the names are."""
     changes: list[dict[str, Any]] = [{"a": 1}, {"b": 2}, {"a": 3, "b": 4}, {"b": 5, "a": 6}, {"a": 7}, {}]
-    groups = [(group, columns) for group, columns in alike(changes)]
-    assert sorted((sorted(columns.items()) for _, columns in groups), key=repr) == sorted(
+    groups = alike(changes, [*range(len(changes))])
+    assert sorted((sorted(group.columns.items()) for group in groups), key=repr) == sorted(
         [[("a", [1, 7])], [("a", [3, 6]), ("b", [4, 5])], [("b", [2])]], key=repr
     )
-    assert sorted(len(group) for group, _ in groups) == [1, 2, 2]
+    assert sorted(group.owners for group in groups) == [[0, 4], [1], [2, 3]]
+    assert all(group.changes == [changes[owner] for owner in group.owners] for group in groups)
 
 
 @pytest.mark.parametrize(
