@@ -12,7 +12,7 @@ from daemon import __version__
 from daemon.control.limits import ControlLimits
 from daemon.control.peers import AccessList
 from daemon.control.place import Place, settle
-from daemon.control.requests import MODELS
+from daemon.control.models import MODELS
 from daemon.control.routes import Engine, routes_of
 from daemon.control.server import ControlServer
 from daemon.control.tailing import Tailing

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from daemon.control.limits import ControlLimits
+from daemon.control.models import MODELS
 from daemon.control.peers import Access
-from daemon.control.requests import MODELS, Arguments
+from daemon.control.requests import Arguments
 from daemon.control.schema import schema
 from daemon.core.errors import RefusalCode
 

@@ -307,10 +307,10 @@ def position_of(text: str) -> Position:
         raise CommandRefused(RefusalCode.USAGE, str(error), "write it as `projectionctl shards` shows it") from None
 
 
-MODELS: tuple[type[Arguments], ...] = (
+BASIC_MODELS: tuple[type[Arguments], ...] = (
     Hello, Status, Shards, Lag, Top, Tail, Audit, Explain, Wait, Pause, Drain, Resume, Restart, Skip,
 )  # fmt: skip
-"""Every command that is known, in the order of the reference."""
+"""The commands of this page, in the order of the reference."""
 
 
 def read_arguments(model: type[Arguments], args: Mapping[str, Any], request: str) -> Arguments:
@@ -324,6 +324,6 @@ def read_arguments(model: type[Arguments], args: Mapping[str, Any], request: str
             told.append(f"{place}: {mistake['msg']}")
         more = len(told) - _SHOWN_MISTAKES
         reason = "; ".join(told[:_SHOWN_MISTAKES]) + (f"; and {more} more" if more > 0 else "")
-        known = ", ".join(model.model_fields) or "none"
+        known = ", ".join(field.alias or name for name, field in model.model_fields.items()) or "none"
         remedy = f"{model.command_name} takes: {known}"
         raise BadRequest(Failure(RefusalCode.USAGE, f"{model.command_name}: {reason}", remedy), request) from None

@@ -65,7 +65,7 @@ class CommandRoute:
     @property
     def lasting(self) -> bool:
         """Whether it goes on without its client."""
-        return self.model.access is Access.CHANGE
+        return issubclass(self.model, Change)
 
     def read(self, args: Mapping[str, Any], request: str) -> Arguments:
         """Check the arguments. Raises BadRequest."""

@@ -15,7 +15,8 @@ from types import NoneType, UnionType
 from typing import Any, TypeAliasType, Union, cast, get_args, get_origin, get_type_hints
 
 from daemon.control.frames import ID_PATTERN, VERSION
-from daemon.control.requests import MODELS, Arguments
+from daemon.control.models import MODELS
+from daemon.control.requests import Arguments
 from daemon.core.errors import RefusalCode
 from daemon.core.identity import Generation, Scope, ShardId
 

@@ -20,8 +20,9 @@ from daemon.control.frames import (
     encode_request,
     failure_answer,
 )
+from daemon.control.models import MODELS
 from daemon.control.reference import PAGE, SCHEMA, page, schema_text
-from daemon.control.requests import MODELS, Greeting, Reached, read_arguments
+from daemon.control.requests import Greeting, Reached, read_arguments
 from daemon.core import reports
 from daemon.core.errors import RefusalCode
 from tests.ctl import canned
@@ -45,6 +46,17 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "drain": CHANGE | {"reason": "INC-7"},
     "resume": CHANGE,
     "restart": CHANGE,
+    "rewind": CHANGE | {"to": "earliest"},
+    "replay.plan": ABOUT | {"from": "earliest", "to": "0.4711", "diff": True},
+    "replay.apply": CHANGE | {"from": "earliest", "to": "0.4711", "plan": "5f0c9a"},
+    "replay.status": ABOUT,
+    "replay.abort": CHANGE,
+    "dead-letters.list": ABOUT | {"reason": "handler-raised", "limit": 10},
+    "dead-letters.show": {"target": "order-summary:orders/orders-0.jsonl", "position": "0.4700"},
+    "dead-letters.retry": CHANGE | {"key": "order-17"},
+    "dead-letters.discard": CHANGE | {"every": True},
+    "keys.parked": {},
+    "keys.release": CHANGE | {"key": "order-17"},
     "skip": CHANGE | {"position": "0.5000", "standing": "0.4711"},
 }
 VALUES: dict[type, object] = {
@@ -61,6 +73,7 @@ VALUES: dict[type, object] = {
         1, 3, (reports.ShardAnswer(canned.SHARDS[0], "done", "stands still; everything up to 0.4711 is committed"),)
     ),
     reports.Answer: canned.answer("pause", "order-summary", "r1", pending=1),
+    **{type(value): value for value in canned.AGAIN.values()},
 }
 
 

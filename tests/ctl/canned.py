@@ -9,7 +9,7 @@ import anyio.lowlevel
 
 from daemon.control.requests import Reached, WaitFor
 from daemon.control.serving import Tell
-from daemon.core import commands, reports
+from daemon.core import again, commands, reports
 from daemon.core.commands import Actor
 from daemon.core.errors import CommandRefused, RefusalCode
 from daemon.core.identity import Generation, Scope
@@ -106,6 +106,43 @@ def answer(command: str, target: str, request: str, *, pending: int = 0, refused
     return reports.Answer(command, target, request, (reports.Accepted(ORDERS, 13),), shards, done, pending, refused)
 
 
+CURSOR = again.CursorReport(
+    SHARDS[0], "rewind", "r-9", "done", "start", "0.4711", "0.4711", 1_204_700, {"position": 1_204_000, "marker": 682},
+    {"dead-letter": 17}, 1, 0, 17, 91_250.5, NOW - timedelta(seconds=13), NOW,
+    "1,204,682 of 1,204,700 events were suppressed, 17 applied late, 17 rows changed",
+)  # fmt: skip
+PLAN = again.PlanReport(
+    ORDERS, "5f0c9a", "earliest", "0.4711",
+    (
+        again.ShardPlan(
+            SHARDS[0], "start", "0.4711", 1_204_700, {"position": 1_204_000, "marker": 682}, {"dead-letter": 17}, 1, 0,
+            603, {"rows": 17.0, "state": 1_206.0}, 17,
+        ),
+        again.ShardPlan(
+            SHARDS[1], "start", "0.4711", 0, {}, {}, 0, 0, 0, {}, 0, refused="it lies beyond the marker horizon",
+        ),
+    ),
+    1_204_700, 1_204_682, 17, timedelta(seconds=13.25), 1_223.0, 0.000764, ("notify",),
+    (again.RowChange(SHARDS[0], "main", "order-17", {"status": "placed"}, {"status": "shipped"}),), 16,
+)  # fmt: skip
+LETTER = again.Letter(SHARDS[0], "0.4700", "3f1c", "order-17", "handler-raised", "placed", NOW, None)
+PARKED = again.ParkedKey(
+    SHARDS[0], "order-17", 4, "0.4690", "3f1a", "handler-raised", NOW - timedelta(hours=3), "release"
+)
+AGAIN: dict[type[object], object] = {
+    again.ReplayPlan: PLAN,
+    again.ReplayStatus: again.CursorsReport(NOW, (CURSOR,)),
+    again.LettersList: again.LettersReport(
+        NOW, 18, {"handler-raised": 17, "not-json": 1}, {SHARDS[0].label: 18}, (LETTER,)
+    ),
+    again.LettersShow: again.LetterReport(
+        LETTER, "KeyError: 'total'", '{"order_id":"order-17"}', 23,
+        "projectionctl dead-letters retry order-summary-g1:orders/orders-0.jsonl --position 0.4700",
+    ),
+    again.KeysParked: again.KeysReport(NOW, 2, 9, {SHARDS[0].label: 2}, (PARKED,)),
+}  # fmt: skip
+
+
 class CannedEngine:
     """Answers every command; `asked` holds what it was asked for."""
 
@@ -139,6 +176,8 @@ class CannedEngine:
                 tell(reports.TopRow(NOW, LAGS))
             return None
         canned = self.answers.get(cast("type[object]", type(command)))
+        if type(command) in AGAIN:
+            return AGAIN[cast("type[object]", type(command))]
         if canned is not None:
             return canned(command)
         for settled in range(len(SHARDS) + 1):

@@ -15,9 +15,9 @@ import pytest
 
 from daemon.cli.ctl.main import app
 from daemon.control.limits import ControlLimits
+from daemon.control.models import MODELS
 from daemon.control.peers import AccessList
 from daemon.control.place import claim
-from daemon.control.requests import MODELS
 from daemon.control.routes import routes_of
 from daemon.control.server import ControlServer
 from daemon.testing.observer import RecordingObserver

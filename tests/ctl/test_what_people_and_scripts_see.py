@@ -20,14 +20,28 @@ READING = {
     "explain": ("explain", "order-summary", "order-17"),
     "wait-position": ("wait", "order-summary", "--position", "orders/orders-0.jsonl:0.4711"),
     "wait-event": ("wait", "order-summary", "--event", "3f1c"),
+    "replay-plan": ("replay", "plan", "order-summary", "--from", "earliest", "--to", "0.4711", "--dry-run"),
+    "replay-status": ("replay", "status"),
+    "rewind-dry-run": ("rewind", "order-summary", "--to", "earliest", "--dry-run"),
+    "dead-letters-list": ("dead-letters", "list", "order-summary", "--reason", "handler-raised"),
+    "dead-letters-show": ("dead-letters", "show", "order-summary:orders/orders-0.jsonl", "--position", "0.4700"),
+    "keys-parked": ("keys", "parked"),
 }
 CHANGING = {
     "pause": ("pause", "order-summary", "--reason", "INC-7"),
     "resume": ("resume", "order-summary:orders/orders-0.jsonl"),
     "drain": ("drain", "all"),
     "restart": ("restart", "order-summary-g1:orders/orders-0.jsonl"),
+    "rewind": ("rewind", "order-summary", "--to", "earliest", "--yes", "--wait"),
+    "replay-apply": (
+        "replay", "apply", "order-summary", "--from", "earliest", "--to", "0.4711", "--plan", "5f0c9a", "--wait",
+    ),
+    "replay-abort": ("replay", "abort", "order-summary"),
+    "dead-letters-retry": ("dead-letters", "retry", "order-summary", "--reason", "handler-raised"),
+    "dead-letters-discard": ("dead-letters", "discard", "order-summary", "--event", "3f1c", "--yes"),
+    "keys-release": ("keys", "release", "order-summary", "order-17"),
     "skip": ("skip", "order-summary-g1", "orders/orders-0.jsonl", "--position", "0.5000", "--yes"),
-}
+}  # fmt: skip
 EVERY = READING | CHANGING
 FIXED = ("--request", "r-1")
 
@@ -55,7 +69,7 @@ def test_text_is_the_golden_one(desk: Desk, name: str):
     assert ended.code == 0
 
 
-@pytest.mark.parametrize("name", ["status", "shards", "lag", "top", "audit", "explain", "pause"])
+@pytest.mark.parametrize("name", ["status", "shards", "lag", "top", "audit", "explain", "pause", "replay-status"])
 def test_tables_fit_the_terminal(desk: Desk, name: str):
     """On a terminal no line is wider than it, nothing is cut, and NO_COLOR leaves colours out."""
     shown = desk.on_a_terminal(*words_of(name), columns=70, NO_COLOR="1")
@@ -149,6 +163,29 @@ def test_skipping_asks_first_and_holds_the_position_it_showed(desk: Desk):
     assert (command.position, command.standing) == ((0, 5000), (0, 4711))
 
 
+def test_what_loses_something_is_asked_first(desk: Desk):
+    """Discarding, retrying or releasing all, and rewinding, ask first: without a terminal only --yes goes on."""
+    for words, said in (
+        (("rewind", "order-summary", "--to", "earliest"), "Begin?"),
+        (("dead-letters", "discard", "order-summary", "--reason", "not-json"), "Discard 18 dead letters?"),
+        (("dead-letters", "retry", "order-summary", "--all"), "Retry 18 dead letters?"),
+        (("keys", "release", "order-summary", "--all"), "Release 2 keys, behind which 9 events queue?"),
+    ):
+        refused = desk.ctl(*words)
+        assert (refused.code, said in refused.err, "--yes" in refused.err) == (2, True, True), words
+        assert not [command for command, *_ in desk.engine.asked if hasattr(command, "arguments")]
+        assert desk.ctl(*words, "--yes").code == 0
+        assert desk.engine.asked.pop()[0].arguments() is not None
+        desk.engine.asked.clear()
+
+
+def test_the_price_is_shown_before_a_rewind(desk: Desk):
+    """A rewind that is not confirmed yet has shown events, duration and price of its plan."""
+    shown = desk.ctl("rewind", "order-summary", "--to", "earliest").out
+    for part in ("1,204,700", "13 s", "about $0.0008", "notify", "beyond the marker horizon"):
+        assert part in shown
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -158,6 +195,8 @@ def test_skipping_asks_first_and_holds_the_position_it_showed(desk: Desk):
         (("wait", "order-summary", "--position", "4711"), "SOURCE/SHARD:POSITION"),
         (("skip", "order-summary", "orders/orders-0.jsonl", "--position", "here", "--yes"), "whole numbers"),
         (("audit", "--limit", "0"), "Invalid value for '--limit'"),
+        (("dead-letters", "retry", "order-summary"), "which dead letters are meant"),
+        (("keys", "release", "order-summary"), "one of KEY and --all"),
         (("pause", "a:b"), "names no projection, generation or shard"),
     ],
 )
@@ -195,9 +234,10 @@ def test_help_holds_exit_codes_and_examples(desk: Desk):
     for code, meaning in EXIT_CODES.items():
         assert f"{code.value:>3}  {meaning}" in text
     assert max(map(len, text.splitlines())) <= 80, text
-    for command in sorted({words[0] for words in EVERY.values()}):
-        shown = desk.ctl(command, "--help", COLUMNS="80").out
-        assert f"projectionctl {command}" in shown.partition("Examples")[2], command
+    groups = {"replay", "dead-letters", "keys"}
+    for words in sorted({words[: 1 + (words[0] in groups)] for words in EVERY.values()}):
+        shown = desk.ctl(*words, "--help", COLUMNS="80").out
+        assert f"projectionctl {' '.join(words)}" in shown.partition("Examples")[2], words
         assert "--json" in shown
 
 
@@ -216,7 +256,7 @@ def test_completion_knows_commands_and_shards(desk: Desk):
         words = {"COMP_WORDS": line, "COMP_CWORD": str(len(line.split(" ")) - 1)}
         return desk.child(_PROJECTIONCTL_COMPLETE="complete_bash", **words, **environment).out.split()
 
-    assert completed("projectionctl re") == ["resume", "restart"]
+    assert completed("projectionctl re") == ["resume", "restart", "rewind", "replay"]
     assert completed("projectionctl pause order-summary-g1:orders/orders-1") == [
         "order-summary-g1:orders/orders-1.jsonl"
     ]

@@ -9,6 +9,8 @@ decide anything: the daemon does, and says why.
     reading        status, shards, lag, top, tail, audit, explain
     changing       pause, resume, drain, restart, skip
     waiting        wait
+    again          rewind, replay, dead-letters, keys: the words
+    again_view     the same: what is shown, and asked first
     words          times, numbers and places as people read them
 
 Invariants: results go to stdout, everything else to stderr; with `--json`, stdout holds one JSON document, or one a

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from daemon import __version__
+from daemon.cli.ctl import again
 from daemon.cli.ctl.call import Caller, answered
 from daemon.cli.ctl.options import (
     AnyTarget,
@@ -23,6 +24,7 @@ from daemon.cli.ctl.options import (
     Wait,
     Watch,
     Yes,
+    examples,
 )
 from daemon.cli.exit_codes import ExitCode
 
@@ -35,11 +37,6 @@ EXIT_CODES = {
     ExitCode.BUG: "a bug in projectiond; the daemon's log holds the report",
     ExitCode.SIGNALLED: "interrupted; what was begun goes on",
 }
-
-
-def examples(*lines: str) -> str:
-    """Return an epilog with one example a line."""
-    return "\n".join(["[bold]Examples[/bold]", *(f"  {line}" for line in lines)])
 
 
 def _table_of_exit_codes() -> str:
@@ -57,12 +54,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=f"{
         examples(
-            'projectionctl status                             what is stuck, why, and the way out',
-            'projectionctl pause order-summary                stand still, across restarts too',
-            'projectionctl resume order-summary:orders/0      go on with one shard',
-            'projectionctl wait order-summary --event 4711    read your writes',
+            'projectionctl status                           what is stuck, and the way out',
+            'projectionctl pause order-summary              stand still, over restarts too',
+            'projectionctl resume order-summary:orders/0    go on with one shard',
+            'projectionctl wait order-summary --event 4711  read your writes',
             'kubectl exec deploy/projectiond -- projectionctl lag --json',
-            'projectionctl --install-completion               complete names in your shell',
+            'projectionctl --install-completion             complete names in your shell',
         )
     }\n\n{_table_of_exit_codes()}",
 )
@@ -325,6 +322,20 @@ def skip(
         caller = Caller(socket, config, as_json=as_json, request=request)
         code = skip_shard(caller, f"{projection}:{shard}", position, yes=yes, wait=wait_, timeout=timeout)
     raise typer.Exit(code)
+
+
+# -- again, or at last ---------------------------------------------------------------------------------------------
+
+app.command(
+    epilog=examples(
+        "projectionctl rewind order-summary --to 2026-03-01T00:00:00Z",
+        "projectionctl rewind order-summary --shard orders/0 --to 4711 --dry-run",
+        "projectionctl rewind order-summary --to earliest --yes --wait",
+    )
+)(again.rewind)
+app.add_typer(again.replay, name="replay")
+app.add_typer(again.letters, name="dead-letters")
+app.add_typer(again.keys, name="keys")
 
 
 def _look(command: str, target: str, watch: bool, interval: float, caller: Caller) -> None:

@@ -13,6 +13,11 @@ from daemon.cli.ctl.call import CONFIG_VARIABLE, SOCKET_VARIABLE
 _COMPLETE_SECONDS = 2.0
 
 
+def examples(*lines: str) -> str:
+    """Return an epilog with one example a line."""
+    return "\n".join(["[bold]Examples[/bold]", *(f"  {line}" for line in lines)])
+
+
 def complete_target(incomplete: str) -> list[str]:
     """List projections, generations and shards that begin as the word does, as the daemon at hand knows them."""
     import os
