@@ -21,7 +21,7 @@ from daemon.actors.late import Beside, Desk, LateFolder, ListingMoved, Part
 from daemon.actors.runtime import Runtime
 from daemon.actors.wake import Wake
 from daemon.core.batcher import Chunk
-from daemon.core.cursor import CursorState, Redelivery
+from daemon.core.cursor import CursorState, Redelivery, told
 from daemon.core.errors import LogLost, SourceProblem
 from daemon.core.events import Record
 from daemon.core.operations import OutcomeStatus, ShardOutcome
@@ -29,7 +29,8 @@ from daemon.core.planner import retention_horizon
 from daemon.core.positions import Position, position_text
 from daemon.core.projection import Dedup
 from daemon.core.recovery import backoff
-from daemon.core.redelivery import Entry, advanced, passed
+from daemon.core.redelivery import Entry, Listing, advanced, passed
+from daemon.core.waiting import Amended, ParkedRef, Settle, Wish
 from daemon.ports.observer import RedeliveryProgress
 
 _CHUNKS_AHEAD = 3
@@ -48,6 +49,8 @@ class Redeliverer:
     late: LateFolder
     wake: Wake
     share: float
+    released: bool = False
+    """What queues behind keys that the range unparked was noted to be released."""
     _cursor: Redelivery | None = None
     _scope: anyio.CancelScope | None = None
     _chunks: deque[Chunk] = field(default_factory=deque[Chunk])
@@ -213,12 +216,14 @@ class Redeliverer:
             stay = _pieces(left, chunk.records, cursor.position)
             settles, skips = passed(listing.skipped, cursor.position, through, stay)
             places[:] = [(through, count)]
+            settles += followers(listing, part, cursor.until)
             return Beside(settles, skips, moved, {}, self._outcomes(moved))
 
         before = self.desk.folder.checkpoint.redelivery
         done = await self.late.apply(entries, listing, beside, asked=False, horizon=self._horizon())
         through, count = places[0]
         self._taken(done.commit.checkpoint.redelivery, through, count)
+        self.released = self.released or any(_releases(settle) for settle in done.commit.settles)
         self.desk.noted(done.commit)
         self._tell(before)
 
@@ -280,6 +285,22 @@ class Redeliverer:
         self.runtime.observer.see(RedeliveryProgress(self.desk.folder.scope, cursor, counts))
 
 
+def followers(listing: Listing, part: Part, until: Position) -> list[Settle]:
+    """Return the wish to release what queues behind keys whose events of the range are all folded.
+
+    Nothing holds these keys any more: what follows came after the range's end.
+    """
+    folded = {entry.ref for entry in part.entries}
+    keys = {ref.key for ref in folded if isinstance(ref, ParkedRef)} - part.late.stuck
+    heads = [next((ref for ref in listing.queues.get(key, ()) if ref not in folded), None) for key in sorted(keys)]
+    release = Amended("", "", "", Wish.RELEASE)
+    return [Settle(head, release) for head in heads if head is not None and head.position > until]
+
+
+def _releases(settle: Settle) -> bool:
+    return settle.keep is not None and settle.keep.wish is Wish.RELEASE
+
+
 def _suppressed(count: int) -> dict[str, int]:
     return {"read": count, "duplicate_position": count}
 
@@ -289,18 +310,3 @@ def _pieces(left: Sequence[Entry], records: Sequence[Record], before: Position) 
     positions = [before, *(record.position for record in records)]
     places = {position: index for index, position in enumerate(positions)}
     return [(positions[places[one.record.position] - 1], one.record.position) for one in left]
-
-
-def told(cursor: Redelivery) -> str:
-    """Say in a sentence what a re-delivery came to."""
-    counters = cursor.counters
-    layers = ", ".join(f"{count} by {layer}" for layer, count in cursor.suppressed.items() if count) or "none"
-    late = f"{cursor.late} applied late" if cursor.late else "0 rows changed"
-    rest = "".join(
-        f", {counters[name]} {what}"
-        for name, what in (("failed", "failed again"), ("left", "left where they wait"))
-        if counters.get(name)
-    )
-    ends = {CursorState.DONE: "", CursorState.RUNNING: "under way: "}.get(cursor.state, f"{cursor.state}: ")
-    reason = f" ({cursor.reason})" if cursor.reason else ""
-    return f"{ends}{counters.get('read', 0)} events delivered again; suppressed {layers}; {late}{rest}{reason}"

@@ -32,8 +32,8 @@ class SideWork:
 
     @property
     def active(self) -> bool:
-        """Whether a range is being delivered again."""
-        return self.redeliverer.active
+        """Whether a range is being delivered again, or there may be wishes to serve."""
+        return self.redeliverer.active or self.wishes.look
 
     def attend(self, tasks: TaskGroup) -> None:
         """Follow what the checkpoint says, and do what needs no commit."""
@@ -56,6 +56,9 @@ class SideWork:
             await self.wishes.step()
         else:
             await self.redeliverer.step()
+            if self.redeliverer.released:
+                self.redeliverer.released = False
+                self.look()
 
     def look(self) -> None:
         """There may be wishes to serve."""

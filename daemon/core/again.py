@@ -2,9 +2,9 @@
 
 Owns their vocabulary and the shapes of their answers, positions as text. Must not know how they are carried out.
 
-A place in a log (`to`, `since`, `until`) is text: `earliest`, `now`, a position such as `42` or `3.1024`, or an ISO
-8601 time. A position is what comes *before* the first event that is delivered again; a time stands for the position before
-its first event.
+A place in a log (`to`, `since`, `until`) is text: `earliest`, `now`, a position such as `42` or `3.1024`, or a time in
+the form of ISO 8601. A position is what comes *before* the first event that is delivered again; a time stands for the
+position before its first event.
 """
 
 from collections.abc import Mapping

@@ -113,3 +113,18 @@ def cursor_of(form: Mapping[str, Any]) -> Redelivery:
         reason=form.get("reason", ""),
         counters=form["counters"],
     )
+
+
+def told(cursor: Redelivery) -> str:
+    """Say in a sentence what a re-delivery came to."""
+    counters = cursor.counters
+    layers = ", ".join(f"{count} by {layer}" for layer, count in cursor.suppressed.items() if count) or "none"
+    late = f"{cursor.late} applied late" if cursor.late else "0 rows changed"
+    rest = "".join(
+        f", {counters[name]} {what}"
+        for name, what in (("failed", "failed again"), ("left", "left where they wait"))
+        if counters.get(name)
+    )
+    ends = {CursorState.DONE: "", CursorState.RUNNING: "under way: "}.get(cursor.state, f"{cursor.state}: ")
+    reason = f" ({cursor.reason})" if cursor.reason else ""
+    return f"{ends}{counters.get('read', 0)} events delivered again; suppressed {layers}; {late}{rest}{reason}"

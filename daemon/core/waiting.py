@@ -12,7 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 
-from daemon.core.positions import Position
+from daemon.core.positions import Position, position_text
 
 
 class Wish(StrEnum):
@@ -158,3 +158,24 @@ def shrunk(
     ends += [(max(low, one.after), high) for low, high in left if one.after < high <= one.through]
     ends.append((min(through, one.through), one.through))
     return [replace(one, after=low, through=high) for low, high in ends if low < high]
+
+
+def names(arguments: Mapping[str, object], note: LetterNote) -> bool:
+    """Tell whether a filter (`key`, `reason`, `handler`, `event`, `position`, or `every`) means a dead letter."""
+    filters = ("key", "reason", "handler", "event", "position")
+    wanted = {name: arguments[name] for name in filters if arguments.get(name)}
+    if not wanted:
+        return bool(arguments.get("every"))
+    has = {
+        "key": note.key,
+        "reason": note.reason,
+        "handler": note.handler,
+        "event": note.event_id,
+        "position": position_text(note.position),
+    }
+    return all(has[name] == value for name, value in wanted.items())
+
+
+def heads(waiting: Waiting, key: object = None) -> list[LetterRef | ParkedRef]:
+    """Return the first event behind each parked key, or behind `key` alone."""
+    return [queue[0].ref for name, queue in waiting.queues.items() if key in {None, name}]

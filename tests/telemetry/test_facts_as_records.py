@@ -6,8 +6,10 @@ from typing import get_args
 
 import pytest
 
+from daemon.core.cursor import Redelivery
 from daemon.core.identity import Generation, Scope
 from daemon.core.lifecycle import ShardState
+from daemon.core.waiting import Wish
 from daemon.ports import observer as facts
 from daemon.ports.observer import Fact
 from daemon.telemetry.facts import FanOut, LogObserver, public_reason
@@ -15,6 +17,7 @@ from daemon.telemetry.logs import configure_logging
 from daemon.testing.observer import RecordingObserver
 
 SCOPE = Scope("orders", 1, "log", "s0")
+CURSOR = Redelivery("7", "rewind", (), (9,), (5,), datetime(2026, 1, 1, tzinfo=UTC))
 SECRET = "4111-1111"
 PARKED = facts.ShardChanged(SCOPE, ShardState.RUNNING, ShardState.PARKED, f"handler-raised: ValueError: {SECRET}", 3)
 EXAMPLES: list[tuple[Fact, str]] = [
@@ -31,6 +34,8 @@ EXAMPLES: list[tuple[Fact, str]] = [
     (facts.PayloadConflict(SCOPE, 1), "error"),
     (facts.RowShared(SCOPE, 1), "error"),
     (facts.KeysParked(SCOPE, 1), "warning"),
+    (facts.RedeliveryProgress(SCOPE, CURSOR, {"read": 5, "duplicate_position": 5}), "debug"),
+    (facts.WaitingSettled(SCOPE, Wish.RETRY, {"applied": 3}), "info"),
     (facts.ShardRestarted(SCOPE, f"bug: ValueError: {SECRET}", 1, 0.5), "warning"),
     (facts.GenerationNotRun(Generation("orders", 2), "no code here for version 2"), "warning"),
     (facts.CodeChanged(SCOPE, "a" * 32, "b" * 32), "warning"),
