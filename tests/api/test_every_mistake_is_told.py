@@ -89,6 +89,11 @@ BASE = 'name="orders", version=1, source="orders", key="data.id"'
         (f"{BASE}, indexes=(Index('by-version', '_v'),)", "index 'by-version': attribute name '_v' is reserved"),
         (f"{BASE}, indexes=(Index('by-key', 'status', 'key'),)", "index 'by-key': attribute name 'key' is reserved"),
         (f"{BASE}, indexes=(Index('By', 'status'),)", "'By' is no name of an index"),
+        (f"{BASE}, indexes=(Index('a', 'b', numbers=('c',)),)", "index 'a' has numbers=('c',)"),
+        (
+            f"{BASE}, indexes=(Index('a', 'b', numbers=('b',)), Index('c', 'd', 'b'))",
+            "attribute 'b' holds numbers in index 'a', but not in 'c'",
+        ),
         (f"{BASE}, indexes=(Index('a', 'b'), Index('a', 'c'))", "two indexes have one name"),
         (f"{BASE}, indexes=(Index('a', 'b', 'b'),)", "index 'a' has 'b' as hash and as range"),
         (f"{BASE}, indexes=tuple(Index(f'a{{n}}', 'b') for n in range(21))", "21 indexes exceed 20"),

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import pytest
 
-from daemon.core.checkpoint import Checkpoint, CheckpointState, Fence
+from daemon.core.checkpoint import UNTAKEN, Checkpoint, CheckpointState, Fence
 from daemon.core.commit import (
     Commit,
     Committed,
@@ -25,6 +25,7 @@ from daemon.core.commit import (
     Unlisted,
 )
 from daemon.core.cursor import CursorState, Redelivery
+from daemon.core.errors import Superseded
 from daemon.core.identity import Generation, RowKey, Scope
 from daemon.core.leases import Presence
 from daemon.core.projection import Index
@@ -227,6 +228,26 @@ class StoreContract:
         """Taking again as the same owner changes nothing."""
         held = await begin(store)
         assert await store.take(SCOPE, "me", Checkpoint(position=(5,))) == held
+
+    async def test_take_over_a_fence_takes_only_what_stands_there(self, store: Store, second: Store) -> None:
+        """A take over a fence has the shard where it still stands there, and leaves it alone where it moved on."""
+        await store.create_generation(GENERATION, 1, live=True)
+        held = await store.take(SCOPE, "me", Checkpoint(), UNTAKEN)
+        with pytest.raises(Superseded, match="owned by me") as refused:
+            await second.take(SCOPE, "you", Checkpoint(), UNTAKEN)
+        assert not refused.value.released
+        moved = await apply(store, held)
+        with pytest.raises(Superseded):
+            await second.take(SCOPE, "you", Checkpoint(), held.fence)
+        assert await store.read_checkpoint(SCOPE) == moved
+        taken = await second.take(SCOPE, "you", Checkpoint(), moved.fence)
+        assert (taken.epoch, taken.owner) == (moved.epoch + 1, "you")
+        assert await second.take(SCOPE, "you", Checkpoint(), moved.fence) == taken
+        released = replace(taken.next("bye"), owner=None)
+        assert isinstance(await store.commit(Commit(SCOPE, taken.fence, released), 1), Committed)
+        with pytest.raises(Superseded, match="owned by nobody") as freed:
+            await store.take(SCOPE, "me", Checkpoint(), taken.fence)
+        assert freed.value.released
 
     async def test_checkpoint_round_trip(self, store: Store) -> None:
         """Every field of a checkpoint comes back as it was committed."""

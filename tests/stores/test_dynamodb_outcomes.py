@@ -31,7 +31,7 @@ from daemon.stores.dynamodb.outcomes import (
     problem_of,
     read_answer,
 )
-from daemon.wire.aws_json import Failure, NotSent, Silence, Success
+from daemon.wire.aws_json import NO_CODE, Failure, NotSent, Silence, Success
 
 SCOPE = Scope("orders", 1, "log", "a")
 BEFORE = Checkpoint(epoch=1, commit_seq=4, commit_id="before", owner="me")
@@ -226,6 +226,16 @@ def test_capacity_is_counted_by_table_and_kind_of_unit() -> None:
     assert read_answer(answer, COMMIT) == Committed({"wcu:p-state": 3.0, "rcu:p-markers": 4.0})
     assert consumed_of({"ConsumedCapacity": {"TableName": "t", "CapacityUnits": 0.5}}, "rcu") == {"rcu:t": 0.5}
     assert consumed_of({}) == {}
+
+
+@pytest.mark.parametrize("status", [425, 429])
+def test_a_gateway_that_wants_patience_is_busy(status: int) -> None:
+    """Too early and too many requests, said without a code of DynamoDB's, are tried again, commit or read."""
+    said = failed(NO_CODE, "slow down", status)
+    assert isinstance(read_answer(said, COMMIT), Busy)
+    assert isinstance(problem_of(said), StoreUnavailable)
+    with pytest.raises(StoreRefused):
+        read_answer(failed(NO_CODE, "who are you", 403), COMMIT)
 
 
 @pytest.mark.parametrize("code", ["ThrottlingException", "InternalServerError", "ExpiredTokenException"])

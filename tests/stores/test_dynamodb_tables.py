@@ -29,6 +29,7 @@ pytestmark = pytest.mark.anyio
 
 ORDERS = Generation("orders", 1)
 BY_STATUS = Index("by-status", "status")
+BY_TOTAL = Index("by-total", "status", "total", numbers=("total",))
 BY_DAY = Index("by-day", "day", "status")
 GUARDED = Care(None, recovery=True, protection=True)
 
@@ -118,6 +119,23 @@ async def test_what_only_a_person_can_tell_is_left_and_told(server: StrictDynamo
         ),
     }  # fmt: skip
     assert not [part for part in parts.values() if part.to_do]
+
+
+async def test_an_index_on_numbers_is_made_and_told_so(server: StrictDynamoDb) -> None:
+    """Numbers of an index are defined as such, survive another index, and differ from text of the same name."""
+    store = store_with(server)
+    await store.establish({ORDERS: (BY_TOTAL,)})
+    await store.establish({ORDERS: (BY_TOTAL, BY_STATUS)})
+    held = (await call(server, "DescribeTable", TableName="pre-orders-g1"))["Table"]
+    kinds = {one["AttributeName"]: one["AttributeType"] for one in held["AttributeDefinitions"]}
+    assert kinds == {"key": "S", "view": "S", "status": "S", "total": "N"}
+    parts = {part.name: part for part in await store.survey({ORDERS: (BY_TOTAL, BY_STATUS)})}
+    assert parts["pre-orders-g1/by-total"].detail == "by status, total (a number)"
+    as_text = (Index("by-total", "status", "total"), Index("by-amount", "total"))
+    parts = {part.name: part for part in await store.survey({ORDERS: as_text})}
+    assert not [part for part in parts.values() if part.to_do]
+    assert parts["pre-orders-g1/by-total"].detail.startswith("is by status, total (a number), not by status, total")
+    assert "total is a number there" in parts["pre-orders-g1/by-amount"].detail
 
 
 async def test_an_index_of_a_provisioned_table_gets_the_table_s_units(server: StrictDynamoDb) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 import anyio
@@ -9,10 +10,12 @@ import orjson
 import pytest
 
 from daemon.core.checkpoint import Checkpoint
-from daemon.core.commit import Commit, Committed, Fenced, MarkerWrite, ParkedEvent
-from daemon.core.errors import SettingsProblem, StoreRefused, StoreUnavailable
+from daemon.core.commit import Commit, Committed, Fenced, MarkerWrite, ParkedEvent, Rejected
+from daemon.core.errors import SettingsProblem, StoreDamaged, StoreRefused, StoreUnavailable
 from daemon.core.events import Event
 from daemon.core.identity import Generation, RowKey, Scope
+from daemon.core.leases import Presence
+from daemon.core.lifecycle import ShardState
 from daemon.core.projection import Handler, Index
 from daemon.core.rows import ABSENT, RowWrite, WriteKind
 from daemon.core.view import View
@@ -33,6 +36,7 @@ from daemon.testing.dynamodb import (
     Throttle,
 )
 from daemon.testing.memory_source import MemorySource
+from daemon.wire.aws_json import Success
 from tests.support.dynamodb import inside, store_on
 from tests.support.engine import counting, engine, event
 
@@ -482,3 +486,116 @@ async def test_an_event_whose_row_no_table_can_hold_is_dead_lettered_and_parks_n
         assert running.supervisor.parked() == []
         counters = (await running.checkpoint()).counters
     assert (counters["applied"], counters["dead_lettered"]) == (2, 1)
+
+
+# Damage
+
+
+async def damage(place: Place, pk: str, sk: str, **attributes: Any) -> None:
+    """Write an item as no projectiond does."""
+    item = {"pk": {"S": pk}, "sk": {"S": sk}, **attributes}
+    answer = await place.server.client().call("PutItem", orjson.dumps({"TableName": "pre-state", "Item": item}), 1.0)
+    assert isinstance(answer, Success)
+
+
+async def test_a_damaged_checkpoint_is_its_own_shards_trouble(place: Place) -> None:
+    """A checkpoint that cannot be read is refused by name, and left out where all are listed."""
+    other = SCOPE._replace(shard="b")
+    await place.begin()
+    held = await place.store.take(other, "me", Checkpoint())
+    await damage(place, "orders-g1:log/a", "checkpoint", epoch={"S": "one"})
+    assert await place.store.checkpoints(GENERATION) == {other: held}
+    for attempt in (place.store.read_checkpoint(SCOPE), place.store.take(SCOPE, "you", Checkpoint())):
+        with pytest.raises(StoreDamaged, match=r"'orders-g1:log/a'/'checkpoint' .* restore the item from a backup"):
+            await attempt
+
+
+async def test_a_damaged_presence_and_listing_harm_nobody_else(place: Place) -> None:
+    """A presence or a shard's listing that cannot be read counts as absent; every other one is read."""
+    held = await place.begin()
+    await place.store.announce(Presence("you", 3, ("orders-g1:log",)))
+    await damage(place, "/replicas", "replica#me", beat={"S": "soon"})
+    await damage(place, "orders-g1", "shard#0000", source={"N": "1"})
+    assert await place.store.presences() == {"you": Presence("you", 3, ("orders-g1:log",))}
+    assert await place.store.checkpoints(GENERATION) == {SCOPE: held}
+
+
+async def test_a_shard_with_a_damaged_checkpoint_parks_alone(place: Place) -> None:
+    """A shard whose checkpoint cannot be read parks with the words that say so; the others are folded."""
+    source, spec = MemorySource("memory"), counting()
+    for shard in ("s0", "s1"):
+        source.add_shard(shard)
+        source.append(shard, *[event(number + 1) for number in range(3)])
+    await place.store.create_generation(Generation(spec.name, 1), 1, live=True)
+    await damage(place, f"{spec.name}-g1:memory/s0", "checkpoint", epoch={"N": "1"})
+    async with engine(spec, place.store, source) as running:
+        await running.caught_up()
+        assert running.state("s0") is ShardState.PARKED
+        assert "is damaged" in running.parked_reason("s0")
+        assert (await running.checkpoint("s1")).counters["applied"] == 3
+
+
+# Deletes
+
+
+async def test_deletes_left_undone_are_asked_for_again(place: Place) -> None:
+    """Segments that a batch of deletes leaves unprocessed go with the next; none stays, and none is asked for twice."""
+    held = await place.begin()
+    for number in range(4):
+        segment = SegmentWrite(number, bytes(ENTRY_BYTES), 3 if number == 3 else 0)
+        after = replace(held.next(f"c{number}"), segment=number, segment_seq=held.commit_seq + 1)
+        assert isinstance(await place.store.commit(Commit(SCOPE, held.fence, after, segment=segment), 1), Committed)
+        held = after
+    asked = place.count("BatchWriteItem")
+    place.meet("BatchWriteItem", PartialBatch(1), times=2)
+    await place.store.expire(0)
+    assert [len(body["RequestItems"]["pre-state"]) for body in asked] == [3, 2, 1]
+    assert [segment.number for segment in await place.store.load_segments(SCOPE, 100)] == [3]
+
+
+# Names
+
+
+@pytest.mark.parametrize(("first", "then"), [(("pre", "a-b"), ("pre-a", "b")), (("pre-a", "b"), ("pre", "a-b"))])
+async def test_two_prefixes_that_name_one_table(
+    place: Place, first: tuple[str, str], then: tuple[str, str]
+) -> None:  # fmt: skip
+    """A rows table that another prefix's projection has under the same name is refused, whoever came first."""
+    stores = [store_on(inside(place.server), prefix, place.clock) for prefix, _ in (first, then)]
+    for store in stores:
+        await store.open()
+    await stores[0].create_generation(Generation(first[1], 1), 1, live=True)
+    with pytest.raises(StoreRefused, match=rf"pre-a-b-g1 is that of projection {first[1]} under .* '{first[0]}'"):
+        await stores[1].create_generation(Generation(then[1], 1), 1, live=True)
+    assert list(await stores[1].generations(then[1])) == []
+    await stores[1].create_generation(Generation("c", 1), 1, live=True)
+    for store in stores:
+        await store.aclose()
+
+
+# Indexes on numbers
+
+
+async def test_an_index_on_a_number_takes_numbers(place: Place) -> None:
+    """Rows with a number in an index declared so are written and found by it; text there is the event's fault."""
+    by_total = Index("by-total", "status", "total", numbers=("total",))
+    await place.store.create_generation(GENERATION, 1, live=True, indexes=(by_total,))
+    held = await place.store.take(SCOPE, "me", Checkpoint())
+
+    def row(key: str, total: Any) -> RowWrite:
+        return RowWrite(RowKey("main", key), WriteKind.PUT, {"status": "open", "total": total}, ABSENT, "s")
+
+    first = Commit(SCOPE, held.fence, held.next("c1"), rows=(row("a", 9), row("b", Decimal("10.5"))))
+    assert isinstance(await place.store.commit(first, 1), Committed)
+    held = first.checkpoint
+    second = Commit(SCOPE, held.fence, held.next("c2"), rows=(row("c", "much"),))
+    assert isinstance(await place.store.commit(second, 1), Rejected)
+    request = {
+        "TableName": "pre-orders-g1",
+        "IndexName": "by-total",
+        "KeyConditionExpression": "#s=:s AND #t>:t",
+        "ExpressionAttributeNames": {"#s": "status", "#t": "total"},
+        "ExpressionAttributeValues": {":s": {"S": "open"}, ":t": {"N": "9"}},
+    }
+    answer: Any = await place.server.client().call("Query", orjson.dumps(request), 1.0)
+    assert [item["key"]["S"] for item in answer.body["Items"]] == ["b"]
