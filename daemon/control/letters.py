@@ -41,7 +41,7 @@ class Letters:
     clock: Clock
     landscape: Landscape
 
-    async def list(self, query: LettersList) -> LettersReport:
+    async def listed(self, query: LettersList) -> LettersReport:
         """List dead letters, in position order shard by shard. Raises CommandRefused, StoreProblem."""
         arguments = query.which.arguments() or {"every": True}
         found = [
@@ -59,7 +59,7 @@ class Letters:
         )
 
     async def show(self, query: LettersShow) -> LetterReport:
-        """Show one dead letter with what is kept of its record. Raises CommandRefused where there is none, or several."""
+        """Show one dead letter with what is kept of it. Raises CommandRefused where there is none, or several."""
         try:
             position = parse_position(query.position)
         except ValueError as error:
@@ -124,7 +124,7 @@ class Letters:
                 f"{verb} which dead letters?",
                 "name them (--key, --reason, --handler, --event, --position), or all (--all)",
             )
-        listed = await self.list(LettersList(command.target, command.which, 0))
+        listed = await self.listed(LettersList(command.target, command.which, 0))
         if not listed.total and not command.which.every:
             raise CommandRefused(RefusalCode.NOT_FOUND, "no dead letter agrees with that", "see `dead-letters list`")
 
