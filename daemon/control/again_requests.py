@@ -32,7 +32,6 @@ class Rewind(Change):
 
     command_name = "rewind"
 
-    target: TargetText
     to: PlaceText
 
     def command(self) -> again.Rewind:
@@ -62,7 +61,6 @@ class ReplayApply(Change):
 
     command_name = "replay.apply"
 
-    target: TargetText
     since: From
     until: To
     plan: Annotated[Name, Field(description="The id that the plan gave.")]
@@ -87,8 +85,6 @@ class ReplayAbort(Change):
     """End the re-delivery under way, rewind or replay; what it applied stays applied."""
 
     command_name = "replay.abort"
-
-    target: TargetText
 
     def command(self) -> again.ReplayAbort:
         """Return the core's command."""
@@ -144,8 +140,6 @@ class LettersRetry(Change, _Filtered):
 
     command_name = "dead-letters.retry"
 
-    target: TargetText
-
     def command(self) -> again.LettersRetry:
         """Return the core's command."""
         return again.LettersRetry(Target.of(self.target), self.which())
@@ -155,8 +149,6 @@ class LettersDiscard(Change, _Filtered):
     """Remove dead letters for good: they count as skipped."""
 
     command_name = "dead-letters.discard"
-
-    target: TargetText
 
     def command(self) -> again.LettersDiscard:
         """Return the core's command."""
@@ -181,7 +173,6 @@ class KeysRelease(Change):
 
     command_name = "keys.release"
 
-    target: TargetText
     key: Annotated[Name | None, Field(description="The key.")] = None
     every: Annotated[bool, Field(description="Every parked key of the target.")] = False
 

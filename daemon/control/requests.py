@@ -54,6 +54,8 @@ class Arguments(BaseModel):
     access: ClassVar[Access] = Access.READ
     streams: ClassVar[bool] = False
     """Whether it answers by rows until its connection is closed."""
+    lasting: ClassVar[bool] = False
+    """Whether it goes on when its client has gone."""
     result: ClassVar[type | None] = None
     """What its result is; None where it has none."""
     told: ClassVar[type | None] = None
@@ -70,13 +72,15 @@ class About(Arguments):
     target: TargetText = "all"
 
 
-class Change(About):
+class Change(Arguments):
     """A command that changes something: one operation per generation, carried out shard by shard."""
 
     access: ClassVar[Access] = Access.CHANGE
+    lasting: ClassVar[bool] = True
     result = reports.Answer
     told = reports.Progress
 
+    target: TargetText
     wait_seconds: Annotated[
         float | None,
         Field(

@@ -65,7 +65,7 @@ class CommandRoute:
     @property
     def lasting(self) -> bool:
         """Whether it goes on without its client."""
-        return issubclass(self.model, Change)
+        return self.model.lasting
 
     def read(self, args: Mapping[str, Any], request: str) -> Arguments:
         """Check the arguments. Raises BadRequest."""

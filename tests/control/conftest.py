@@ -13,9 +13,9 @@ import anyio.abc
 import pytest
 
 from daemon.control.limits import ControlLimits
-from daemon.control.peers import AccessList
+from daemon.control.peers import Access, AccessList
 from daemon.control.place import Place, claim
-from daemon.control.requests import Arguments, Change
+from daemon.control.requests import Arguments
 from daemon.control.routes import CommandRoute
 from daemon.control.server import ControlServer
 from daemon.control.serving import Order, Route, Tell
@@ -31,10 +31,12 @@ class Echo(Arguments):
     text: str = ""
 
 
-class Slow(Change):
+class Slow(Arguments):
     """Waits until the test lets it go."""
 
     command_name = "slow"
+    access = Access.CHANGE
+    lasting = True
 
 
 class Look(Arguments):
