@@ -295,7 +295,7 @@ async def build(
     )
     coordinator = coordinator_of(settings, runtime.replica, follows, sources, store, clock, members=members)
     supervisor = Supervisor(runtime, coordinator)
-    control = Control(store, sources, follows, supervisor, clock)
+    control = Control(store, sources, generations, supervisor, clock)
     for number, label in enumerate(resume):
         # An operation like any other: what parks again needs a person again, and a peer that has the shard obeys too.
         request = f"run-{runtime.replica}-{number}"

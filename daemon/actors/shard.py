@@ -68,6 +68,7 @@ class ShardActor:
         self._restarts: deque[float] = deque()
         self._claim = claim
         self._tried = 0
+        """The newest operation that was handed over when the newest incarnation began."""
         self._since = runtime.clock.monotonic()
         """When the state last changed, on the monotonic clock."""
         self._retry_at: float | None = None
@@ -144,6 +145,10 @@ class ShardActor:
                     self.ended = True
                     self._signal(Signal.END)
                     return self.state
+                if ended.how is How.AFRESH and self._controls.drain:
+                    self._held = ended.checkpoint
+                    await self._give_back()
+                    return self.state
                 if ended.how is How.AFRESH:
                     self._restarts.clear()
                     self._signal(Signal.RESTART)
@@ -160,6 +165,7 @@ class ShardActor:
         incarnation = self._incarnation = Incarnation(
             self._runtime, self.scope, self._spec, self._controls, self._memory, self._signal, self._claim
         )
+        self._tried = self._controls.told
         try:
             return await incarnation.run()
         except Exception as error:  # noqa: BLE001 - the fate of every error is decided here, by the error tree
@@ -184,9 +190,7 @@ class ShardActor:
             wait = backoff(len(self._restarts), policy, clock.draw())
             self._signal(Signal.TROUBLE, str(error))
             self._runtime.observer.see(ShardRestarted(self.scope, _summary(error), len(self._restarts), wait))
-            self._retry_at = clock.monotonic() + wait
-            await self._controls.wake.wait(wait)
-            self._retry_at = None
+            await self._back_off(wait)
             if self._controls.drain:
                 await self._let_go(epoch)
                 return Ended(How.DRAINED, Checkpoint())
@@ -200,6 +204,17 @@ class ShardActor:
             return None
         self._report_bug(report, reason)
         return Ended(How.PARKED, checkpoint, reason)
+
+    async def _back_off(self, seconds: float) -> None:
+        """Wait, unless the shard is to be given back, or an operation comes that was not tried to be obeyed yet."""
+        controls, clock = self._controls, self._runtime.clock
+        self._retry_at = until = clock.monotonic() + seconds
+        while not controls.drain and not any(one.sequence > self._tried for one in controls.orders):
+            left = until - clock.monotonic()
+            if left <= 0:
+                break
+            await controls.wake.wait(left)
+        self._retry_at = None
 
     def _report_bug(self, report: str, reason: str) -> None:
         if report:
@@ -243,11 +258,8 @@ class ShardActor:
                     return False
                 break  # a command changed the state: the next incarnation obeys it
         if controls.drain:
-            self._signal(Signal.DRAIN)
-            await self._release()
-            self._signal(Signal.END)
+            await self._give_back()
             return False
-        self._tried = max((one.sequence for one in controls.orders), default=self._tried)
         self._restarts.clear()
         self._signal(Signal.RESUME)
         return True
@@ -284,6 +296,13 @@ class ShardActor:
                     await self._release()
         except Exception:  # noqa: BLE001 - as above
             return
+
+    async def _give_back(self) -> None:
+        """Release a shard that stands still, and end."""
+        if self.state is not ShardState.DRAINING:
+            self._signal(Signal.DRAIN)
+        await self._release()
+        self._signal(Signal.END)
 
     async def _release(self) -> None:
         """Let a peer take the shard at once; failing is harmless, since taking needs no consent."""

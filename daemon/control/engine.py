@@ -21,6 +21,7 @@ from daemon.core.errors import CommandRefused, RefusalCode
 from daemon.core.identity import Generation, Scope
 from daemon.core.operations import LEAVING, OpenOperation, Operation, Standing, conflict
 from daemon.core.positions import position_text
+from daemon.core.projection import Dedup, ProjectionSpec
 from daemon.core.reports import Accepted, Answer, Progress, ShardAnswer
 from daemon.ports.clock import Clock
 from daemon.ports.shards import Shards
@@ -40,11 +41,11 @@ _LOOK_AT_CHECKPOINTS = 0.2
 
 @dataclass(slots=True)
 class Control:
-    """The commands of one replica. `follows`: the sources of each generation whose code is here."""
+    """The commands of one replica. `specs`: the code of each generation that is here."""
 
     store: Store
     sources: Mapping[str, Source]
-    follows: Mapping[Generation, Sequence[str]]
+    specs: Mapping[Generation, ProjectionSpec]
     shards: Shards
     clock: Clock
     landscape: Landscape = field(init=False)
@@ -52,8 +53,10 @@ class Control:
 
     def __post_init__(self) -> None:
         """Stand ready."""
-        self.landscape = Landscape(self.store, self.sources, self.follows)
-        self.reading = Reading(self.store, self.sources, self.landscape, self.shards, self.clock)
+        follows = {generation: spec.sources for generation, spec in self.specs.items()}
+        marked = {generation for generation, spec in self.specs.items() if spec.dedup is Dedup.EVENT}
+        self.landscape = Landscape(self.store, self.sources, follows)
+        self.reading = Reading(self.store, self.sources, self.landscape, self.shards, self.clock, marked)
 
     async def run(
         self, command: Command | Query, by: Actor, request: str, tell: Tell, wait: float | None = None

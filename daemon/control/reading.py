@@ -8,7 +8,7 @@ that does not answer leaves its figures out, and nothing else.
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -19,7 +19,7 @@ from daemon.control.landscape import Found, Landscape, shard_of
 from daemon.core.checkpoint import Checkpoint, CheckpointState
 from daemon.core.commands import Explain, Target
 from daemon.core.errors import SourceProblem
-from daemon.core.identity import RowKey, Scope
+from daemon.core.identity import Generation, RowKey, Scope
 from daemon.core.leases import replica_of
 from daemon.core.lifecycle import ShardState
 from daemon.core.operations import Operation, ShardOutcome, Standing
@@ -53,13 +53,14 @@ _SOURCE = re.compile(r"(?P<shard>.*?)@(?P<position>start|[0-9.]+)#(?P<event>.*)"
 
 @dataclass(slots=True)
 class Reading:
-    """Answers queries."""
+    """Answers queries. `marked`: the generations that keep a marker of each event."""
 
     store: Store
     sources: Mapping[str, Source]
     landscape: Landscape
     here: Shards
     clock: Clock
+    marked: Collection[Generation] = ()
     _last: dict[Scope, tuple[float, int]] = field(default_factory=dict[Scope, tuple[float, int]])
     """When each shard was looked at, on the monotonic clock, and how many events it had settled."""
 
@@ -266,12 +267,11 @@ class Reading:
     async def _provenance(self, found: Found, key: RowKey) -> Provenance:
         generation = found.generation
         row = (await self.store.load_rows(generation, [key]))[key]
-        source = None if row is None else row.source
-        shard, position, event = parse_source(source)
-        scope = next((one for one in found.checkpoints if one.shard_id.label == shard), None)
+        label, position, event = parse_source(None if row is None else row.source)
+        scope = next((one for one in found.checkpoints if one.shard_id.label == label), None)
         checkpoint = None if scope is None else found.checkpoints[scope]
         marked = "not kept"
-        if event:
+        if event and generation in self.marked:
             marked = "found" if await self.store.find_markers(generation, [event]) else "absent"
         return Provenance(
             generation=generation,
@@ -281,8 +281,9 @@ class Reading:
             present=row is not None and row.attributes is not None,
             deleted=row is not None and row.attributes is None,
             version=None if row is None else row.version,
-            source=source,
-            shard=shard,
+            src=None if row is None else row.source,
+            source=None if scope is None else scope.source,
+            shard=None if scope is None else scope.shard,
             position=None if position is None else position_text(position),
             event_id=event,
             sequences={} if row is None else row.sequences,

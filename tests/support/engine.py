@@ -163,8 +163,7 @@ class Engine:
     @property
     def control(self) -> Control:
         """The commands of this replica."""
-        follows = {generation: spec.sources for generation, spec in self.runtime.specs.items()}
-        return Control(self.store, self.sources, follows, self.supervisor, self.runtime.clock)
+        return Control(self.store, self.sources, self.runtime.specs, self.supervisor, self.runtime.clock)
 
     async def ask(self, command: Command, request: str | None = None, wait: float | None = PATIENCE_SECONDS) -> Answer:
         """Have a command carried out, each under an id of its own unless it is given one."""

@@ -20,6 +20,7 @@ from daemon.settings import Settings
 from daemon.sources.envelopes import CloudEvents
 from daemon.sources.file import FileSource
 from daemon.stores.dynamodb import Connections, DynamoDbStore
+from daemon.telemetry.facts import FanOut
 from daemon.wire.aws_access import AwsAccess, aws_session
 from daemon.wire.aws_json import DYNAMODB, AwsJson
 from tests.benchmarks.daemons import Spent
@@ -124,15 +125,20 @@ def fold_moves(
     lap: Lap | None = None,
     *,
     source: type[FileSource] = FileSource,
+    also: Observer | None = None,
 ) -> Watching:
-    """Fold all that the files hold, as `projectiond run` would with default settings, and end."""
+    """Fold all that the files hold, as `projectiond run` would with default settings, and end.
+
+    `also`: who is told beside the watch.
+    """
     watching = Watching(lap or Lap(0, 0))
+    observer = watching if also is None else FanOut([watching, also])
 
     async def main() -> None:
         await store.open()
         try:
             daemon = await _built(
-                projection, source(SOURCE, [logs], CloudEvents(), clock=SystemClock()), store, watching
+                projection, source(SOURCE, [logs], CloudEvents(), clock=SystemClock()), store, observer
             )
             result = await serve(daemon, once=True)
             assert result.drained
@@ -160,6 +166,5 @@ async def _built(projection: type, source: Source, store: DynamoDbStore, observe
         observer=observer,
         policy=policy_of(Settings(), []),
     )
-    follows = dict.fromkeys(generations, (SOURCE,))
-    supervisor = Supervisor(runtime, SoloCoordinator(follows, sources, clock))
-    return Daemon(runtime, supervisor, Control(store, sources, follows, supervisor, clock), 25.0)
+    supervisor = Supervisor(runtime, SoloCoordinator(dict.fromkeys(generations, (SOURCE,)), sources, clock))
+    return Daemon(runtime, supervisor, Control(store, sources, generations, supervisor, clock), 25.0)
