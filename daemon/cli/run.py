@@ -54,8 +54,10 @@ class Totals:
 
     def see(self, fact: Fact) -> None:
         """Add a commit's counters."""
-        if isinstance(fact, BatchCommitted):
-            self.counts.update(fact.counts)
+        if type(fact) is BatchCommitted:
+            counts = self.counts
+            for name, count in fact.counts.items():
+                counts[name] += count
 
 
 def run_daemon(config: Path | None, *, once: bool, resume: Sequence[str], output: Output) -> ExitCode:

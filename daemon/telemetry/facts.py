@@ -4,6 +4,7 @@ Must not know how records are rendered (`daemon.telemetry.logs`) or what actors 
 person must act on is a warning or an error, a settled commit is debug.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -42,11 +43,11 @@ class FanOut:
 
     def see(self, fact: Fact) -> None:
         """Pass a fact on."""
-        for observer in list(self._observers):
+        for observer in self._observers:
             try:
                 observer.see(fact)
             except Exception:  # noqa: BLE001 - observing never fails a shard
-                self._observers.remove(observer)
+                self._observers = [one for one in self._observers if one is not observer]
 
 
 class LogObserver:
@@ -55,10 +56,12 @@ class LogObserver:
     def __init__(self, logger: Logger) -> None:
         """Write to `logger`."""
         self._logger = logger
+        self._left_out = frozenset[type]() if logger.is_enabled_for(logging.DEBUG) else _FREQUENT
 
     def see(self, fact: Fact) -> None:
         """Write a fact as one record."""
-        _WRITERS[type(fact)](self._logger, fact)
+        if type(fact) not in self._left_out:
+            _WRITERS[type(fact)](self._logger, fact)
 
 
 def _scope(scope: Scope) -> dict[str, Any]:
@@ -218,6 +221,9 @@ def _control_trouble(logger: Logger, fact: ControlTrouble) -> None:
     else:
         logger.warning("control socket", reason=fact.reason)
 
+
+_FREQUENT = frozenset({BatchCommitted, CommitRefused, UnitsConsumed})
+"""Written at debug alone, and so many that not even their fields are gathered where nobody writes them."""
 
 _WRITERS: dict[type, Callable[[Logger, Any], None]] = {
     ShardChanged: _shard_changed,

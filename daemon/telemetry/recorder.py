@@ -9,7 +9,7 @@ label is looked up or formatted here. Numbers are kept for as long as the proces
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from daemon.core.cursor import Redelivery
@@ -80,7 +80,9 @@ _HITS = _AT["row_cache_requests_total"]
 _SECONDS_BOUNDS, _AGE_BOUNDS = BY_NAME["commit_seconds"].bounds, BY_NAME["event_to_commit_seconds"].bounds
 
 _OF = GENERATION_SLOTS
-_BATCH = [(_OF[name], BY_NAME[name].bounds) for name in ("batch_events", "batch_actions", "batch_bytes")]
+_BATCH_EVENTS, _EVENTS_BOUNDS = _OF["batch_events"], BY_NAME["batch_events"].bounds
+_BATCH_ACTIONS, _ACTIONS_BOUNDS = _OF["batch_actions"], BY_NAME["batch_actions"].bounds
+_BATCH_BYTES, _BYTES_BOUNDS = _OF["batch_bytes"], BY_NAME["batch_bytes"].bounds
 _PREFIX = {"read": "rcu", "write": "wcu"}
 _UNITS = {
     f"{_PREFIX[operation]}:{kind}": _OF["store_units_total"] + index
@@ -102,6 +104,7 @@ class Recorder:
     def __init__(self) -> None:
         """Begin at nothing."""
         self.shards: dict[Scope, list[float]] = {}
+        self._both: dict[Scope, tuple[list[float], list[float]]] = {}
         self.generations: dict[Generation, list[float]] = {}
         self.dead_letters: dict[Generation, Counter[tuple[str, ...]]] = {}
         self.commands: Counter[tuple[str, ...]] = Counter()
@@ -131,7 +134,10 @@ class Recorder:
 
     def committed(self, fact: BatchCommitted) -> None:
         """Add a settled commit."""
-        numbers, counts = self.shard(fact.scope), fact.counts
+        both = self._both.get(fact.scope)
+        if both is None:
+            both = self._both[fact.scope] = self.shard(fact.scope), self.generation(fact.scope.of)
+        (numbers, whole), counts = both, fact.counts
         for name, count in counts.items():
             slot = _COUNTS.get(name)
             if slot is not None:
@@ -145,24 +151,18 @@ class Recorder:
         if fact.oldest is not None and fact.settled_at is not None:
             age = (fact.settled_at - fact.oldest).total_seconds()
             observe(numbers, _AGE, _AGE_BOUNDS, max(0.0, age))
-        generation = fact.scope.of
-        numbers = self.generation(generation)
-        sizes = (counts.get("read", 0), fact.actions, fact.size)
-        for (start, bounds), size in zip(_BATCH, sizes, strict=True):
-            if size:
-                observe(numbers, start, bounds, size)
-        for name, units in fact.consumed.items():
-            slot = _UNITS.get(name)
-            if slot is not None:
-                numbers[slot] += units
+        events = counts.get("read")
+        if events:
+            observe(whole, _BATCH_EVENTS, _EVENTS_BOUNDS, events)
+        observe(whole, _BATCH_ACTIONS, _ACTIONS_BOUNDS, fact.actions)
+        if fact.size:
+            observe(whole, _BATCH_BYTES, _BYTES_BOUNDS, fact.size)
+        if fact.consumed:
+            _add_units(whole, fact.consumed)
 
     def consumed(self, fact: UnitsConsumed) -> None:
         """Add units that were billed outside a commit."""
-        numbers = self.generation(fact.generation or NOBODYS)
-        for name, units in fact.consumed.items():
-            slot = _UNITS.get(name)
-            if slot is not None:
-                numbers[slot] += units
+        _add_units(self.generation(fact.generation or NOBODYS), fact.consumed)
 
     def delayed(self, fact: CommitDelayed) -> None:
         """Count a commit that will be sent again."""
@@ -209,6 +209,13 @@ class Recorder:
     def answered(self, fact: CommandAnswered) -> None:
         """Count a command."""
         _count(self.commands, (fact.command, fact.outcome), 1)
+
+
+def _add_units(numbers: list[float], consumed: Mapping[str, float]) -> None:
+    for name, units in consumed.items():
+        slot = _UNITS.get(name)
+        if slot is not None:
+            numbers[slot] += units
 
 
 def _count(counter: Counter[tuple[str, ...]], values: tuple[str, ...], count: int) -> None:

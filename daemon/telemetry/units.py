@@ -64,7 +64,11 @@ class UnitsMeter:
     def _add(self, generation: Generation, consumed: Mapping[str, float]) -> None:
         if not consumed:
             return
-        self._totals.setdefault(generation, Counter()).update(consumed)
+        totals = self._totals.get(generation)
+        if totals is None:
+            totals = self._totals[generation] = Counter()
+        for name, units in consumed.items():
+            totals[name] += units
         if self._monotonic() - self._told_at >= self._interval:
             self.tell()
 
