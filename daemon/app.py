@@ -31,6 +31,7 @@ from daemon.actors.supervisor import Supervisor
 from daemon.assembly import stores as assembly
 from daemon.assembly.control import place_of, server_of
 from daemon.assembly.groups import ShowsProgress, group_members
+from daemon.assembly.patience import opened_in_time
 from daemon.assembly.sources import sources_of, starts_of
 from daemon.assembly.telemetry import tracing_of
 from daemon.control.engine import Control
@@ -324,8 +325,8 @@ async def run(
     """Run until a signal, or with `once` until everything the logs hold now is settled.
 
     `resume` names parked or paused scopes (their labels, or `all`) to go on with. `site` is where metrics and health
-    can be asked for, from before the store is opened. Raises ProjectiondError for what an operator must mend before it
-    can start.
+    can be asked for, from before the store is opened; a store that is away is waited for, but not with `once`. Raises
+    ProjectiondError for what an operator must mend before it can start.
     """
     clock = SystemClock()
     store = store_of(settings, clock, observer)
@@ -334,7 +335,10 @@ async def run(
     if site is not None:
         await site.open()
     try:
-        await store.open()
+        if once:
+            await store.open()
+        else:
+            await opened_in_time(store, clock, observer)
         daemon = await build(settings, store, clock, observer, resume, site)
         if place is not None:
             daemon.server = server_of(settings, place, daemon.control, daemon.runtime, observer)

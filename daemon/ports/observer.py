@@ -151,6 +151,15 @@ class GenerationNotRun:
 
 
 @dataclass(frozen=True, slots=True)
+class StoreAwaited:
+    """The store is away as the daemon starts; it is opened again in `wait` seconds, for the `tries`-th time."""
+
+    detail: str
+    tries: int
+    wait: float
+
+
+@dataclass(frozen=True, slots=True)
 class CodeChanged:
     """The handlers' code changed under the same version."""
 
@@ -197,6 +206,7 @@ type Fact = (
     | WaitingSettled
     | ShardRestarted
     | GenerationNotRun
+    | StoreAwaited
     | CodeChanged
     | CommandAnswered
     | ControlTrouble

@@ -28,6 +28,7 @@ from daemon.ports.observer import (
     RowShared,
     ShardChanged,
     ShardRestarted,
+    StoreAwaited,
     UnitsConsumed,
     WaitingSettled,
 )
@@ -194,6 +195,15 @@ def _not_run(logger: Logger, fact: GenerationNotRun) -> None:
     )
 
 
+def _store_awaited(logger: Logger, fact: StoreAwaited) -> None:
+    logger.warning(
+        "the store is away; waiting for it",
+        reason=public_reason(fact.detail),
+        attempt=fact.tries,
+        wait_seconds=round(fact.wait, 3),
+    )
+
+
 def _code_changed(logger: Logger, fact: CodeChanged) -> None:
     logger.warning(
         "the handlers' code changed under the same version",
@@ -239,6 +249,7 @@ _WRITERS: dict[type, Callable[[Logger, Any], None]] = {
     WaitingSettled: _waiting_settled,
     ShardRestarted: _restarted,
     GenerationNotRun: _not_run,
+    StoreAwaited: _store_awaited,
     CodeChanged: _code_changed,
     CommandAnswered: _command_answered,
     ControlTrouble: _control_trouble,

@@ -95,11 +95,7 @@ def bound(commit: Commit) -> int | None:
     except (TypeError, EventProblem):  # `measure` says which
         return None
     nested = dump.count(b"[") + dump.count(b"{") - 1 - len(rows)
-    if (
-        nested >= MAX_NESTING
-        or len(dump) > MAX_NAME_BYTES
-        or max(map(len, held), default=0) > MAX_ADDED
-    ):
+    if nested >= MAX_NESTING or len(dump) > MAX_NAME_BYTES or max(map(len, held), default=0) > MAX_ADDED:
         return None
     total = 2 * len(dump) + 4 * len("".join(texts)) + 5 * _ODD_BYTES * len(rows) + _checkpoint(commit.checkpoint)
     if commit.markers:
