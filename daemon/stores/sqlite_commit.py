@@ -14,6 +14,7 @@ from typing import Any, cast
 from daemon.core.checkpoint import Checkpoint, Fence, check_over
 from daemon.core.commit import Commit, Committed, Duplicate, Fenced, Outcome, Rejected, RowMoved
 from daemon.core.errors import EventProblem
+from daemon.core.events import DIGEST_BYTES
 from daemon.core.identity import RowKey, Scope
 from daemon.core.operations import check_seen
 from daemon.core.rows import ABSENT, Expectation, RowWrite, WriteKind
@@ -80,7 +81,7 @@ class Committing:
         row = connection.execute(self._read, scope).fetchone()
         return None if row is None else checkpoint_of(row)
 
-    def take(  # noqa: PLR0913, PLR0917 - what a take is conditioned on
+    def take(
         self,
         connection: sqlite3.Connection,
         scope: Scope,
@@ -118,16 +119,18 @@ class Committing:
             params = [(label, event_id, digest, expires_at) for event_id, digest in commit.markers]
             if insert_many(connection, self._marker, params) != len(params):
                 raise Undo(lambda again: self._duplicate(again, commit))
+        size = sum([len(marker.event_id) for marker in commit.markers]) + len(commit.markers) * DIGEST_BYTES
         if commit.rows or commit.checks:
-            _write_rows(connection, commit)
+            size += _write_rows(connection, commit)
         if commit.segment is not None:
             segment = commit.segment
+            size += len(segment.entries)
             params = [(*scope, segment.number, segment.entries, commit.checkpoint.commit_seq)]
             insert_many(connection, self._segment, params)
             if segment.drop_below > 0:
                 connection.execute(self._drop_segments, (*scope, segment.drop_below))
         self._append(connection, commit)
-        return _COMMITTED
+        return Committed(size=size)
 
     def _append(self, connection: sqlite3.Connection, commit: Commit) -> None:
         """Write what only is added or settled. Raises Undo."""
@@ -165,8 +168,8 @@ class Committing:
 # ---------------------------------------------------------------------------------------------------------- rows
 
 
-def _write_rows(connection: sqlite3.Connection, commit: Commit) -> None:
-    """Write all rows under their conditions. Raises Undo where any moved."""
+def _write_rows(connection: sqlite3.Connection, commit: Commit) -> int:
+    """Write all rows under their conditions; return how long their texts are. Raises Undo where any moved."""
     table = quoted(commit.scope.of.label)
     made: list[Params] = []
     changed: list[Params] = []
@@ -203,8 +206,13 @@ def _write_rows(connection: sqlite3.Connection, commit: Commit) -> None:
         or _run_many(connection, delete, gone) != len(gone)
     ):
         raise Undo(lambda again: _moved(again, table, commit))
-    if added:
-        _add(connection, table, added)
+    size = _length(made, 2) + _length(changed, 0)
+    return size + _add(connection, table, added) if added else size
+
+
+def _length(rows: Sequence[Params], place: int) -> int:
+    """Return how long the texts are that stand at one place of each row."""
+    return sum([len(cast("str | None", row[place]) or "") for row in rows])
 
 
 _ROW_IS = "key = ? AND view = ?"
@@ -244,8 +252,11 @@ def by_view(keys: Iterable[RowKey]) -> dict[str, list[str]]:
     return groups
 
 
-def _add(connection: sqlite3.Connection, table: str, writes: Sequence[RowWrite]) -> None:
-    """Add amounts onto whatever is there, exactly: read, add, write, under the transaction's lock."""
+def _add(connection: sqlite3.Connection, table: str, writes: Sequence[RowWrite]) -> int:
+    """Add amounts onto whatever is there, exactly: read, add, write, under the transaction's lock.
+
+    Returns how long the rows' texts are.
+    """
     found: dict[tuple[str, str], tuple[str | None, int]] = {
         (view, key): (attributes, version)
         for view, keys in by_view(write.key for write in writes).items()
@@ -272,3 +283,4 @@ def _add(connection: sqlite3.Connection, table: str, writes: Sequence[RowWrite])
     insert_many(connection, f"INSERT INTO {table} (key, view, attributes, v, src, seq, expires)", made)
     update = f"UPDATE {table} SET attributes = ?, v = ?, src = ?, expires = ? WHERE {_ROW_IS}"
     _run_many(connection, update, changed)
+    return _length(made, 2) + _length(changed, 0)
