@@ -8,11 +8,13 @@ duplicate. An event that appears twice within one batch is judged against its fi
 marker is still there is a duplicate, not late.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from hashlib import blake2b
+from itertools import compress
 from operator import add
 from struct import Struct
 from typing import cast
@@ -45,6 +47,8 @@ class Verdict(StrEnum):
     """New, but it has no key, or a handler raised on it."""
     PARKED = "parked"
     """New, but its key is parked: it queues behind."""
+
+    __hash__ = str.__hash__
 
 
 DUPLICATES = frozenset({Verdict.DUPLICATE_POSITION, Verdict.DUPLICATE_MARKER, Verdict.DUPLICATE_VERSION})
@@ -123,22 +127,31 @@ def judge_packed(
         and Verdict.LATE not in verdicts
     ):  # nothing was met before: most batches
         return Judged(records, verdicts, dict(zip(asked, map(add, digests, payloads), strict=True)))
-    marks: dict[int, bytes] = {}
+    # Only what was met before, or comes twice, is looked at one by one.
+    late = Verdict.LATE in verdicts
+    repeated = {digest for digest, times in Counter(digests).items() if times > 1}
+    met = known.keys() & kept
+    doubtful = [
+        late or key in met or digest in repeated or digest in pending for key, digest in zip(kept, digests, strict=True)
+    ]
+    marks = dict(zip(asked, map(add, digests, payloads), strict=True))
     fresh: dict[bytes, bytes] = {}
     get_fresh, get_pending, get_known = fresh.get, pending.get, known.get
-    for index, digest, payload, key, low in zip(asked, digests, payloads, kept, halves[1::2], strict=True):
+    whole = zip(asked, digests, payloads, kept, halves[1::2], strict=True)
+    for index, digest, payload, key, low in compress(whole, doubtful):
         before = get_fresh(digest)
         if before is None:
             held = get_known(key)
             if held is not None:
                 before = held_payload(held, low)
-            if before is None and pending:
+            if before is None:
                 before = get_pending(digest)
         if before is not None:
             verdicts[index] = Verdict.DUPLICATE_MARKER if before == payload else Verdict.CONFLICT
         elif verdicts[index] is None:
             fresh[digest] = payload
-            marks[index] = digest + payload
+            continue
+        del marks[index]
     return Judged(records, verdicts, marks)
 
 
