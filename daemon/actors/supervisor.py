@@ -10,18 +10,19 @@ import anyio
 import anyio.lowlevel
 from anyio.abc import TaskGroup
 
+from daemon.actors.rehearsal import rehearse
 from daemon.actors.runtime import Runtime
 from daemon.actors.shard import ShardActor
 from daemon.actors.wake import Wake
 from daemon.actors.windows import WindowMemory
-from daemon.core.checkpoint import CheckpointState
+from daemon.core.checkpoint import Checkpoint, CheckpointState
 from daemon.core.errors import SourceProblem, StoreProblem
 from daemon.core.identity import Generation, Scope
 from daemon.core.leases import Claim
 from daemon.core.lifecycle import ShardState
 from daemon.core.operations import Operation
 from daemon.ports.coordinator import Coordinator, Grant, Revoke
-from daemon.ports.shards import LiveShard
+from daemon.ports.shards import LiveShard, Rehearsal
 from daemon.ports.vitals import ShardVitals
 
 _HOUSEKEEPING_SECONDS = 60.0
@@ -134,6 +135,10 @@ class Supervisor:
     def live(self) -> list[LiveShard]:
         """List the shards that are run here, or stand still here."""
         return [actor.live() for _, actor in sorted(self.actors.items()) if not actor.finished.is_set()]
+
+    async def rehearse(self, scope: Scope, checkpoint: Checkpoint) -> Rehearsal:
+        """Go through a re-delivery without carrying it out. Raises SourceProblem, StoreProblem."""
+        return await rehearse(self._runtime, scope, checkpoint)
 
     def nudge(self) -> None:
         """Look at once whether there are operations to obey."""

@@ -11,9 +11,11 @@ nothing again; a command that another one under way excludes is refused by name,
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from daemon.control.again import Again
 from daemon.control.answers import answered, is_settled
 from daemon.control.landscape import Found, Landscape, shard_of
 from daemon.control.reading import Reading
+from daemon.core.again import AgainQuery, KeysParked, LettersList, LettersShow, ReplayPlan, ReplayStatus
 from daemon.core.checkpoint import Checkpoint
 from daemon.core.commands import Actor, Audit, Command, Explain, Lag, Query, Status, Top
 from daemon.core.commands import Shards as EveryShard
@@ -50,6 +52,7 @@ class Control:
     clock: Clock
     landscape: Landscape = field(init=False)
     reading: Reading = field(init=False)
+    again: Again = field(init=False)
 
     def __post_init__(self) -> None:
         """Stand ready."""
@@ -57,9 +60,10 @@ class Control:
         marked = {generation for generation, spec in self.specs.items() if spec.dedup is Dedup.EVENT}
         self.landscape = Landscape(self.store, self.sources, follows)
         self.reading = Reading(self.store, self.sources, self.landscape, self.shards, self.clock, marked)
+        self.again = Again(self.store, self.sources, self.specs, self.shards, self.clock, self.landscape)
 
     async def run(
-        self, command: Command | Query, by: Actor, request: str, tell: Tell, wait: float | None = None
+        self, command: Command | Query | AgainQuery, by: Actor, request: str, tell: Tell, wait: float | None = None
     ) -> object:
         """Carry a command out, or answer a query, with a value of `daemon.core.reports`.
 
@@ -80,6 +84,8 @@ class Control:
                 return await self.reading.audit(command.target, command.limit)
             case Explain():
                 return await self.reading.explain(command)
+            case ReplayPlan() | ReplayStatus() | LettersList() | LettersShow() | KeysParked():
+                return await self.again.answer(command)
             case _:
                 return await self.change(command, by, request, tell, wait)
 
@@ -89,6 +95,8 @@ class Control:
         """Have a command accepted and carried out. Raises CommandRefused, StoreProblem."""
         found = await self._concerned(command)
         known = [await self.store.requested(one.generation, request) for one in found]
+        if None in known:
+            await self.again.check(command)
         for one, operation in zip(found, known, strict=True):
             if operation is None:
                 await self._check(one, command)

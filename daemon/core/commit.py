@@ -133,7 +133,8 @@ class Limits:
 
     `measure` returns an action's stored size in bytes, and raises EventProblem for one that the store can never hold.
     `bound` returns a bound of all actions' sizes together at a glance, where they are surely such as the store can
-    hold, or None where each has to be measured.
+    hold, or None where each has to be measured. `units` returns the write units that a commit will be billed for, by
+    table kind, as far as can be told beforehand.
     """
 
     actions: int | None = None
@@ -141,6 +142,7 @@ class Limits:
     item_bytes: int | None = None
     measure: Callable[[Action], int] | None = None
     bound: Callable[[Commit], int | None] | None = None
+    units: Callable[[Commit], Mapping[str, float]] | None = None
 
 
 # Outcomes

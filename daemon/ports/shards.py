@@ -4,13 +4,15 @@ Control only accepts operations; the shards' owners carry them out. So all that 
 to say that there is something new to obey.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from daemon.core.identity import Generation, Scope
+from daemon.core.checkpoint import Checkpoint
+from daemon.core.identity import Generation, RowKey, Scope
 from daemon.core.lifecycle import ShardState
 from daemon.core.positions import Position
+from daemon.core.rows import StoredRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,22 @@ class LiveShard:
     stuck_at: Position | None
     restarts: int
     retry_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsal:
+    """What a re-delivery would come to, had it been carried out.
+
+    `counters`: as its cursor would hold them. `units`: write units by table kind (empty: free). `seconds`: how long it
+    took, without the commits. `changes`: rows before and after, the first ones of `rows`.
+    """
+
+    counters: Mapping[str, int]
+    commits: int
+    units: Mapping[str, float]
+    seconds: float
+    changes: Sequence[tuple[RowKey, StoredRow | None, StoredRow | None]]
+    rows: int
 
 
 class Shards(Protocol):
@@ -49,4 +67,11 @@ class Shards(Protocol):
 
     def nudge(self) -> None:
         """Look at once whether there are operations to obey."""
+        ...
+
+    async def rehearse(self, scope: Scope, checkpoint: Checkpoint) -> Rehearsal:
+        """Go through the re-delivery that `checkpoint` holds, wherever the shard is run, and write nothing.
+
+        Raises SourceProblem, StoreProblem.
+        """
         ...

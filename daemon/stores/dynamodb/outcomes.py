@@ -7,7 +7,8 @@ Which reason counts, when a cancellation has several:
 1. the checkpoint's condition failed: another hand holds the shard, or this very commit was applied before;
 2. anything else is the matter with the checkpoint (a conflict, a throttle): whether the fence holds is open, so
    nothing else can be trusted, and the frozen commit is tried again;
-3. a marker exists, then a row moved, then a waiting entry is gone: facts that stay true, and which the same payload can only meet again;
+3. a marker exists, then a row moved, then a waiting entry is gone: facts that stay true, and which the same payload can
+   only meet again;
 4. an item is too large, then an item is invalid: the payload's own fault, found once it is free of duplicates;
 5. conflict, throttle, in progress: they pass.
 

@@ -10,7 +10,7 @@ its last commit wrote before `take` returns. Every read is consistent.
 """
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, override
 
 from daemon.core.checkpoint import Checkpoint, Fence
@@ -48,6 +48,7 @@ from daemon.stores.dynamodb.items import (
 )
 from daemon.stores.dynamodb.lists import Lists
 from daemon.stores.dynamodb.operations import OperationItems
+from daemon.stores.dynamodb.pricing import pricing
 from daemon.stores.dynamodb.requests import Requests
 from daemon.stores.dynamodb.rows import can_stand, row_key_of, stored_row
 from daemon.stores.dynamodb.sizes import LIMITS
@@ -101,6 +102,7 @@ class DynamoDbStore(Foundation):
         super().__init__(connect, clock, Tables(prefix, care), tuning or Tuning(), consumed, administer)
         self._create_tables = create_tables
         self._requests = Requests(self.tables)
+        self._limits = replace(LIMITS, units=pricing(self.tables))
         self._sending: dict[Scope, Sending] = {}
         self._settling: dict[Generation, float] = {}
         self._outside: dict[Scope, int] = {}
@@ -109,7 +111,7 @@ class DynamoDbStore(Foundation):
     @property
     def limits(self) -> Limits:
         """What one `TransactWriteItems` takes."""
-        return LIMITS
+        return self._limits
 
     async def open(self) -> None:
         """Connect, and have the daemon's own tables; one that is open stays so. Raises StoreProblem."""
