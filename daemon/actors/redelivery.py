@@ -10,7 +10,7 @@ the shard.
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -279,7 +279,7 @@ class Redeliverer:
         cursor = self._cursor
         if cursor is None:  # pragma: no cover - told after a commit of it
             return
-        known = {} if before is None else before.counters
+        known: Mapping[str, int] = {} if before is None else before.counters
         added = {name: count - known.get(name, 0) for name, count in cursor.counters.items()}
         counts = {name: count for name, count in added.items() if count}
         self.runtime.observer.see(RedeliveryProgress(self.desk.folder.scope, cursor, counts))

@@ -59,7 +59,7 @@ async def refusal(running: Engine, command: Any) -> CommandRefused:
 @pytest.mark.parametrize("on_error", [OnError.DEAD_LETTER, OnError.PARK_KEY])
 @pytest.mark.parametrize("dedup", [Dedup.EVENT, Dedup.SHARD])
 async def test_a_plan_is_what_happens(any_store: Store, dedup: Dedup, on_error: OnError) -> None:
-    """Events, duplicates by layer, what is applied late, rows and write units come out as planned; planning writes none."""
+    """Events, duplicates by layer, what is late, rows and write units come out as planned; planning writes nothing."""
     broken = {"e(5,)", "e(6,)", "e(140,)", "e(150,)"}
     source = log_of(200)
     spec = fragile(broken, dedup=dedup, on_error=on_error, mailed=True)
@@ -116,7 +116,7 @@ async def test_apply_insists_upon_the_plan(any_store: Store) -> None:
 
 
 async def test_letters_are_listed_counted_and_shown(any_store: Store) -> None:
-    """Counts are of all that a filter means, whatever is listed; one letter is shown with its payload and its way out."""
+    """Counts are of all that a filter means, whatever is listed; one letter is shown whole, with its way out."""
     broken = {"e(5,)", "e(6,)", "e(12,)"}
     async with engine(fragile(broken), any_store, log_of(20)) as running:
         await running.caught_up()

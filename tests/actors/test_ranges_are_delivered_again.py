@@ -1,4 +1,4 @@
-"""A range of the log is folded again by the shard's own owner: what was applied is suppressed, what waits is applied."""
+"""A range is folded again by the shard's own owner: what was applied is suppressed, what waits is applied."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -56,6 +56,10 @@ def fragile(broken: set[str], **changes: Any) -> ProjectionSpec:
     return counting(handlers={"Added": handlers}, **changes)
 
 
+def _number(event: Event) -> int:
+    return event.data["seq"]
+
+
 async def rows(running: Engine, keys: int = 7) -> dict[str, Any]:
     """Read every row's attributes."""
     wanted = [RowKey("main", f"k{n}") for n in range(keys)]
@@ -67,7 +71,7 @@ def folded(positions: Sequence[int], keys: int = 7) -> dict[str, Any]:
     """Return what rows hold of events in this order."""
     result: dict[str, Any] = {f"k{n}": None for n in range(keys)}
     for at in positions:
-        row = result[f"k{at % keys}"] or {"n": 0, "seen": []}
+        row: dict[str, Any] = result[f"k{at % keys}"] or {"n": 0, "seen": []}
         result[f"k{at % keys}"] = {"n": row["n"] + 1, "seen": [*row["seen"], f"e({at},)"]}
     return result
 
@@ -86,7 +90,15 @@ async def redelivered(running: Engine, name: str = "rewind", /, **arguments: str
 
 def sums(counters: dict[str, int] | Any) -> bool:
     """Tell whether every record that was read ended as exactly one thing."""
-    ends = ("applied", "duplicate_position", "duplicate_marker", "duplicate_version", "dead_lettered", "parked", "skipped")
+    ends = (
+        "applied",
+        "duplicate_position",
+        "duplicate_marker",
+        "duplicate_version",
+        "dead_lettered",
+        "parked",
+        "skipped",
+    )
     return counters["read"] == sum(counters.get(name, 0) for name in ends)
 
 
@@ -187,7 +199,9 @@ async def test_what_was_skipped_is_folded_once(any_store: Store, dedup: Dedup) -
         assert (await running.checkpoint()).counters["applied"] == 120
         part = await redelivered(running, "replay.apply", from_="90", to="110")
         assert (part.counters["late_skipped"], part.counters["read"]) == (10, 20)
-        assert [(one.after, one.through) for one in (await any_store.waiting(running.scope())).skipped] == [((110,), (130,))]
+        assert [(one.after, one.through) for one in (await any_store.waiting(running.scope())).skipped] == [
+            ((110,), (130,))
+        ]
         middle = await redelivered(running, "replay.apply", from_="115", to="120")
         assert middle.counters["late_skipped"] == 5
         assert [(one.after, one.through) for one in (await any_store.waiting(running.scope())).skipped] == [
@@ -205,6 +219,7 @@ async def test_what_was_skipped_is_folded_once(any_store: Store, dedup: Dedup) -
         assert {key: row["n"] for key, row in (await rows(running)).items()} == {
             key: row["n"] for key, row in folded(range(1, 151)).items()
         }
+
 
 async def test_a_second_range_is_refused_by_name(any_store: Store) -> None:
     """A rewind during a replay is refused, and says which one is in the way; once that is ended it is taken."""
@@ -310,7 +325,7 @@ async def test_a_duplicate_of_a_skipped_event_is_stopped_by_its_marker(any_store
 async def test_a_sequence_is_never_lowered(any_store: Store) -> None:
     """A dead letter of an entity that went on is applied late and leaves its sequence where it stands."""
     broken = {"e(3,)"}
-    spec = fragile(broken, dedup=Dedup.SEQUENCE, sequence=lambda event: event.data["seq"])
+    spec = fragile(broken, dedup=Dedup.SEQUENCE, sequence=_number)
     source = MemorySource("memory")
     source.add_shard("s0")
     source.append("s0", *[event(at, "k0", seq=at) for at in range(1, 7)])

@@ -136,5 +136,3 @@ async def test_a_wish_survives_the_owner(any_store: Store) -> None:
         row = (await any_store.load_rows(scope.of, [RowKey("main", "k5")]))[RowKey("main", "k5")]
         assert row is not None
         assert (row.attributes or {})["seen"] == ["e(12,)", "e(19,)", "e(5,)"]
-
-

@@ -1,11 +1,11 @@
-"""Operations as tests give them: accepted in the store, as `Control` does it, and carried out by whoever owns the shard."""
+"""Operations as tests give them: accepted in the store, and carried out by whoever owns the shard."""
 
 from collections.abc import Collection
 
 import anyio
 
 from daemon.core.commands import Actor, Plain
-from daemon.core.identity import Generation, Scope, ShardId
+from daemon.core.identity import Generation, Scope
 from daemon.core.operations import SETTLED, Operation, OutcomeStatus, ShardOutcome
 from daemon.ports.store import Store
 from tests.support.engine import PATIENCE_SECONDS, START_OF_TIME
@@ -13,15 +13,13 @@ from tests.support.engine import PATIENCE_SECONDS, START_OF_TIME
 ALICE = Actor(1000, "alice", "tests")
 
 
-async def operate(
-    store: Store, generation: Generation, name: str, /, shard: ShardId | None = None, **arguments: Plain
-) -> int:
+async def operate(store: Store, generation: Generation, name: str, /, **arguments: Plain) -> int:
     """Have an operation accepted, and return its sequence. An argument named like a keyword ends with `_`."""
     standing = await store.standing(generation)
     sequence = standing.sequence + 1
     held = {key.rstrip("_"): value for key, value in arguments.items()}
     request = f"{name}-{sequence}"
-    operation = Operation(generation, sequence, request, name, held, shard, (), ALICE, START_OF_TIME)
+    operation = Operation(generation, sequence, request, name, held, None, (), ALICE, START_OF_TIME)
     accepted = await store.accept(operation, standing.after(operation).without({one.sequence for one in standing.open}))
     assert accepted == operation
     return sequence
