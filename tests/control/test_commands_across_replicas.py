@@ -13,7 +13,9 @@ from daemon.core.checkpoint import CheckpointState
 from daemon.core.commands import Drain, Pause, Restart, Resume, Skip, Target
 from daemon.core.commit import Commit
 from daemon.core.errors import CommandRefused, RefusalCode, SourceUnavailable, StoreRefused, StoreUnavailable
+from daemon.core.identity import Generation, ShardId
 from daemon.core.lifecycle import ShardState
+from daemon.core.operations import Operation, Standing
 from daemon.core.projection import OnError
 from daemon.core.recovery import RetryPolicy
 from daemon.core.reports import Answer
@@ -24,7 +26,7 @@ from daemon.testing.dynamodb import StrictDynamoDb
 from daemon.testing.memory_source import MemorySource
 from daemon.testing.memory_store import MemoryData, MemoryStore
 from tests.support.dynamodb import inside, store_on
-from tests.support.engine import FAST, START_OF_TIME, counting, event
+from tests.support.engine import ALICE, FAST, START_OF_TIME, counting, event
 from tests.support.replicas import Replica, plain_fold, replica, totals
 
 pytestmark = pytest.mark.anyio
@@ -144,6 +146,31 @@ async def test_a_shard_that_was_never_started_begins_as_it_was_asked_to(shared: 
         assert (await first.ask(Resume(at("s1")))).done == 1
         await first.until(lambda: first.state("s1") is ShardState.RUNNING)
         assert (await first.ask(Pause())).done == 3
+
+
+@pytest.mark.parametrize("before", [0, 5])
+async def test_what_is_asked_while_a_shard_is_taken_is_obeyed_before_it_folds(before: int) -> None:
+    """A command accepted between the look and the take is met by the take itself, not by a later look."""
+    data, source, spec = MemoryData(), log("s0", count=before), counting()
+    for _ in range(bool(before)):
+        async with replica("r-0", MemoryStore(data), spec, source, "s0") as earlier:
+            await earlier.until(lambda: earlier.state("s0") is not None)
+            await earlier.caught_up()
+    grow(source, "s0", 10)
+
+    def ask_meanwhile(name: str, _args: Any) -> None:
+        if name == "take" and not data.operations:
+            shard = ShardId("memory", "s0")
+            asked = Operation(Generation("counting", 1), 1, "x", "pause", {}, None, (shard,), ALICE, START_OF_TIME)
+            data.operations[asked.generation] = [asked]
+            data.standings[asked.generation] = Standing().after(asked)
+
+    never_looks = replace(FAST, operations_poll=3600.0)
+    async with replica("r-1", MemoryStore(data), spec, source, policy=never_looks) as first:
+        first.line.refuses = ask_meanwhile
+        first.grant("s0")
+        await first.until(lambda: first.state("s0") is ShardState.PAUSED)
+        assert (await first.checkpoint("s0")).position == ((before,) if before else ())
 
 
 async def test_a_shard_of_a_dead_replica_is_pending_until_another_takes_it(in_memory: Shared) -> None:
