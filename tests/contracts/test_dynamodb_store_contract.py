@@ -1,5 +1,7 @@
 """The DynamoDB store against the one suite, on every server that is here. A server more is a parameter more."""
 
+from collections.abc import AsyncIterator, Callable, Iterator
+
 import pytest
 
 from daemon.core.commit import MarkerWrite
@@ -7,9 +9,17 @@ from daemon.core.identity import RowKey
 from daemon.core.rows import ABSENT, RowWrite, WriteKind
 from daemon.ports.store import Store
 from tests.contracts.store_contract import DIGEST, GENERATION, Connect, StoreContract, apply, begin, put
-from tests.support.dynamodb import SERVERS, connecting, store_on
+from tests.support.dynamodb import BILL, SERVERS, bill, connecting, store_on, visiting
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(scope="module", autouse=True)
+def bill_told(tell: Callable[[str], None]) -> Iterator[None]:
+    """Says what the tests cost on servers that are somebody's own."""
+    yield
+    if BILL:
+        tell(bill())
 
 
 KNOWN_WRONG = {
@@ -21,9 +31,9 @@ KNOWN_WRONG = {
 @pytest.mark.parametrize("server", SERVERS)
 class TestDynamoDbStore(StoreContract):
     @pytest.fixture
-    def connect(self, server: str, request: pytest.FixtureRequest, table_prefix: str) -> Connect:
-        reach = connecting(server, request)
-        return lambda: store_on(reach, table_prefix)
+    async def connect(self, server: str, request: pytest.FixtureRequest, table_prefix: str) -> AsyncIterator[Connect]:
+        async with visiting(server, connecting(server, request), table_prefix) as reach:
+            yield lambda: store_on(reach, table_prefix)
 
     @pytest.fixture(autouse=True)
     def known_wrong(self, server: str, request: pytest.FixtureRequest) -> None:

@@ -41,6 +41,12 @@ def freezing(life: Callable[[], Life], commit: int, *, sent: bool) -> Deadly:
     return at
 
 
+def provenance(trial: Trial) -> dict[tuple[str, str], tuple[int, str]]:
+    """Return each row's version, and which event of which shard touched it last."""
+    rows = trial.server.snapshot()[f"{PREFIX}-{trial.generation.label}"]
+    return {(item["view"], item["key"]): (item["_v"], item["_src"]) for item in rows}
+
+
 async def overtaken(mode: str, seed: int, *, sent: bool) -> int:
     """Freeze an owner amid its work, let another settle everything, and wake the first."""
     trial = Trial(two_shards(seed), mode=mode, seed=seed)
@@ -50,10 +56,12 @@ async def overtaken(mode: str, seed: int, *, sent: bool) -> int:
         async with trial.process() as new:
             await caught_up(trial, new)
             await trial.clock.sleep(30.0)
-            before = trial.server.snapshot()
+            before, touched = trial.server.snapshot(), provenance(trial)
+            assert touched
             old.life.thaw()
             shards = list(trial.lines)
             await trial.until(lambda: all(old.state(shard) is ShardState.FENCED for shard in shards))
+            assert provenance(trial) == touched, "a row was last touched by the old owner"
             assert trial.server.snapshot() == before, "the old owner wrote something"
             assert {trial.checkpoint(shard)["epoch"] for shard in shards} == {2}, "owners do not take turns"
     trial.check()

@@ -7,6 +7,7 @@ fails its tests with what to install; none is skipped. They end with pytest even
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -64,4 +65,11 @@ def table_prefix() -> str:
 def tell(request: pytest.FixtureRequest) -> Callable[[str], None]:
     """Says a line on the terminal at once: what is downloaded amid the tests is not downloaded in silence."""
     reporter: pytest.TerminalReporter | None = request.config.pluginmanager.get_plugin("terminalreporter")
-    return reporter.write_line if reporter else lambda _: None
+    capture: Any = request.config.pluginmanager.get_plugin("capturemanager")
+
+    def say(line: str) -> None:
+        if reporter is not None:
+            with capture.global_and_fixture_disabled():
+                reporter.write_line(line)
+
+    return say
