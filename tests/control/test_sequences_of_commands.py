@@ -203,8 +203,8 @@ async def live(steps: list[Append | Ask | Kill | Move]) -> None:
                     world.move(step.shard)
             await anyio.lowlevel.checkpoint()
         await world.settle()
+        await check(world)
         world.stop.set()
-    await check(world)
 
 
 async def check(world: World) -> None:
