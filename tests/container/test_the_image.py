@@ -116,6 +116,11 @@ class Place:
         with Watcher(self.database) as watcher:
             return watcher.look().read
 
+    def read_by_its_metrics(self) -> int:
+        """Count the events that the running daemon says it settled, over all its shards."""
+        found = re.findall(r"(?m)^projectiond_events_read_total\{.*\} (\S+)", self.ask("/metrics"))
+        return round(sum(map(float, found)))
+
     def ask(self, path: str) -> str:
         """Ask the daemon over HTTP."""
         with urlopen(f"http://{LOOPBACK}:{self.port}{path}", timeout=10) as answer:
@@ -192,10 +197,12 @@ def test_it_folds_answers_and_drains(image: Image, place: Place):
         assert run.wait() == 0
         assert time.monotonic() - told < GRACE_SECONDS
         assert '"drained": true' in run.said()
-    assert 0 < place.settled() < total
+    before = place.settled()
+    assert 0 < before < total
     with place.running(image) as run:
         run.until(lambda: place.settled() == total)
         assert_contained(run)
+        run.until(lambda: place.read_by_its_metrics() == total - before)
         assert_answering(run, place)
         run.signal("TERM")
         assert run.wait() == 0
@@ -219,12 +226,13 @@ def assert_contained(run: Run) -> None:
 
 
 def assert_answering(run: Run, place: Place) -> None:
-    """Metrics, health and the health check of the image answer."""
-    metrics = place.ask("/metrics")
-    assert "# TYPE projectiond_" in metrics
+    """Metrics, health, the health check of the image and the control socket answer."""
     assert place.ask("/healthz").startswith("ok")
     health = run.execute("/opt/projectiond/bin/python", "-m", "daemon.cli.probe")
     assert (health.returncode, health.stdout.split()[:2]) == (0, ["/healthz:", "200"])
+    status = run.execute("/opt/projectiond/bin/projectionctl", "status", "--json")
+    assert status.returncode == 0, status.stderr
+    assert '"running"' in status.stdout
 
 
 def test_a_stop_during_the_start_is_obeyed(image: Image, place: Place):
