@@ -99,7 +99,7 @@ def test_every_state_that_needs_somebody_has_an_entry(state: ShardState):
 def test_every_exit_code_has_an_entry(code: ExitCode):
     """The runbook says what to do about each exit code of the daemon."""
     pages = "".join(path.read_text(encoding="utf-8") for path in RUNBOOK.glob("*.md"))
-    assert re.search(rf"\b(?:code|Code|\|) {int(code)}\b|\({int(code)}\)", pages)
+    assert re.search(rf"(?:\b[Cc]ode|\|) {int(code)}\b|\({int(code)}\)", pages)
 
 
 def test_every_entry_is_in_the_index():
