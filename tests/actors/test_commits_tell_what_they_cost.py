@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from daemon.core.commit import Fenced, RowMoved
+from daemon.core.commit import Commit, Fenced, Outcome, RowMoved
 from daemon.core.identity import RowKey
 from daemon.core.lifecycle import ShardState
 from daemon.core.positions import Position
@@ -44,7 +44,7 @@ async def test_a_refused_commit_is_told_by_its_outcome():
     class Moving(MemoryStore):
         moved = False
 
-        async def commit(self, commit, attempt):  # noqa: ANN001, ANN202 - as the store's
+        async def commit(self, commit: Commit, attempt: int) -> Outcome:
             if commit.rows and not self.moved:
                 self.moved = True
                 return RowMoved(frozenset({RowKey("main", "a")}))
@@ -60,7 +60,7 @@ async def test_a_lost_shard_is_told_as_a_fenced_commit():
     """A commit under an epoch that was superseded is told before the shard ends."""
 
     class Lost(MemoryStore):
-        async def commit(self, commit, attempt):  # noqa: ANN001, ANN202 - as the store's
+        async def commit(self, commit: Commit, attempt: int) -> Outcome:
             return Fenced(None) if commit.rows else await super().commit(commit, attempt)
 
     async with engine(counting(), Lost(), log(((1,), "a"))) as running:

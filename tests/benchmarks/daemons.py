@@ -9,6 +9,7 @@ from pathlib import Path
 import anyio
 
 from daemon.app import Daemon, SystemClock, build, serve, store_of
+from daemon.ports.observer import Observer
 from daemon.settings import Settings
 from daemon.testing.observer import RecordingObserver
 
@@ -43,21 +44,22 @@ def settings_for(database: Path, module: str, source: str, paths: str) -> Settin
 
 
 @asynccontextmanager
-async def _built(settings: Settings) -> AsyncGenerator[Daemon]:
+async def built(settings: Settings, observer: Observer | None = None) -> AsyncGenerator[Daemon]:
+    """Put a daemon together over an open store."""
     store = store_of(settings)
     await store.open()
     try:
-        yield await build(settings, store, SystemClock(), RecordingObserver())
+        yield await build(settings, store, SystemClock(), observer or RecordingObserver())
     finally:
         with anyio.CancelScope(shield=True):
             await store.aclose()
 
 
-def fold_all(settings: Settings) -> Spent:
+def fold_all(settings: Settings, observer: Observer | None = None) -> Spent:
     """Fold everything the files hold and end; spent is what the running daemon used, not its making or its imports."""
 
     async def main() -> Spent:
-        async with _built(settings) as daemon:
+        async with built(settings, observer) as daemon:
             watch = Stopwatch()
             result = await serve(daemon, once=True)
             spent = watch.read()
@@ -73,7 +75,7 @@ def while_idle[T](settings: Settings, seconds: float, look: Callable[[], T]) -> 
     found: list[T] = []
 
     async def main() -> None:
-        async with _built(settings) as daemon, anyio.create_task_group() as tasks:
+        async with built(settings) as daemon, anyio.create_task_group() as tasks:
             tasks.start_soon(daemon.supervisor.run)
             await daemon.supervisor.caught_up()
             await anyio.sleep(seconds)

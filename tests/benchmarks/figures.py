@@ -58,16 +58,19 @@ class Sizes:
     strict_events: int = 10_000
     """Of runs on the strict server, which costs more than what is measured."""
     hot_shards: int = 8
+    scrapes: int = 20
+    telling_rounds: int = 4
+    """Of each side; a few seconds each."""
 
 
 QUICK = Sizes(
     rounds=20, log_lines=30_000, fold_rounds=2, shard_events=51_200, wire_rounds=4, dynamodb_rounds=2,
-    dynamodb_events=20_000, sdk_events=2_000, strict_events=4_000,
+    dynamodb_events=20_000, sdk_events=2_000, strict_events=4_000, scrapes=5, telling_rounds=3,
 )  # fmt: skip
 TINY = Sizes(
     decode_lines=20, fold_keys=2, rounds=1, log_lines=300, fold_rounds=1, shards=3, shard_events=60, window_ids=500,
     wire_calls=1, wire_rounds=1, dynamodb_rounds=1, dynamodb_keys=100, dynamodb_events=400, sdk_events=100,
-    strict_events=400, hot_shards=2,
+    strict_events=400, hot_shards=2, scrapes=1, telling_rounds=1,
 )  # fmt: skip
 
 

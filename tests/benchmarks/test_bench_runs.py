@@ -59,6 +59,9 @@ def test_every_figure_has_its_shape_and_is_compared_with_its_goal(written: dict[
         "ratio >= 3",
         "ratio >= 1.5",
         "ratio >= 1.5",
+        "value <= 1",
+        "ratio <= 1.05",
+        "ratio <= 1.05",
     ]
 
 
