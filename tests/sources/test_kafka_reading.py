@@ -75,6 +75,7 @@ async def test_trailing_control_records_leave_no_lag(hand: Hand):
             last = await reader.read(10, MANY)
             assert last.records == []
     assert (await source.backlog(f"{hand.topic}-0", last.through)).events == 0
+    assert source.vitals().withheld == {f"{hand.topic}-0": 3}  # what the broker's layer kept from us
     await source.aclose()
 
 
