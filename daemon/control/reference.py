@@ -24,10 +24,17 @@ _LIMITS = ControlLimits()
 HEAD = f"""\
 # The control socket
 
-A running daemon listens on a Unix socket. `projectionctl` speaks to it, and so can anything that writes a line of JSON:
+<!-- stage: stuck -->
+
+A running daemon listens on a Unix socket. `projectionctl` speaks to it, and so can anything that writes a line of JSON;
+here to a daemon whose `control.path` is `run/control.sock`:
 
 ```sh
-echo '{{"v":1,"id":"a1","command":"status"}}' | nc -U -q1 /tmp/projectiond-$(id -u)/projectiond.sock
+echo '{{"v":1,"id":"a1","command":"status"}}' | nc -U -q1 run/control.sock
+```
+
+```text
+...result...
 ```
 
 Written from the code by `python -m daemon.control.reference docs/reference`; do not edit it by hand. The schema of
@@ -119,7 +126,7 @@ def readable(shard: str, position: str) -> bool:
 import sqlite3
 from daemon.api import has_settled
 
-rows = sqlite3.connect("file:projectiond.db?mode=ro", uri=True)
+rows = sqlite3.connect("file:shop.db?mode=ro", uri=True)
 rows.row_factory = sqlite3.Row
 FROM = 'SELECT position FROM "projectiond-checkpoints" '
 WHERE = "WHERE projection = ? AND generation = ? AND source = ? AND shard = ?"

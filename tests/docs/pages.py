@@ -45,8 +45,8 @@ _PARSERS: dict[str, Callable[[str], object]] = {
     "yaml": yaml.safe_load,
 }
 RUN = ("sh", "python")
-_NO_PORT = {"PROJECTIOND__METRICS__PORT": "0"}
-"""Pages run beside other daemons: any free port instead of the usual one."""
+_VARIABLES = {"PROJECTIOND__METRICS__PORT": "0", "AWS_DEFAULT_REGION": "eu-central-1"}
+"""Pages run beside other daemons: any free port instead of the usual one. A reader's shell knows his region."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,4 +169,4 @@ def _missing(expected: str, printed: str) -> str | None:
 def _environment(place: Path) -> dict[str, str]:
     """Return a reader's environment: the project's commands on the path, nothing of ours in it."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PROJECTIOND", "AWS_"))}
-    return kept | {"PATH": f"{BIN}:{kept['PATH']}", "HOME": str(place), "NO_COLOR": "1", "COLUMNS": "200", **_NO_PORT}
+    return kept | {"PATH": f"{BIN}:{kept['PATH']}", "HOME": str(place), "NO_COLOR": "1", "COLUMNS": "200", **_VARIABLES}
