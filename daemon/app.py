@@ -20,6 +20,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
@@ -341,7 +342,9 @@ async def run(
             await opened_in_time(store, clock, observer)
         daemon = await build(settings, store, clock, observer, resume, site)
         if place is not None:
-            daemon.server = server_of(settings, place, daemon.control, daemon.runtime, observer)
+            world = daemon.runtime
+            haste = partial(world.turns.hasten, clock)
+            daemon.server = server_of(settings, place, daemon.control, world, observer, haste)
         return await serve(daemon, once=once)
     finally:
         if place is not None:

@@ -231,8 +231,10 @@ class Incarnation:
             aside = self._aside_in(side, idle=idle) if order is None else None
             wait = None if order is not None or aside == 0.0 else self._due_in(batcher, clock.monotonic())
             if folder.prepared is None and not folder.must_wait and wait == 0.0:
-                await folder.prepare()
-                self._room.ring()
+                await self.runtime.turns.between(clock)
+                if self._next_order(folder) is None:
+                    await folder.prepare()
+                    self._room.ring()
                 continue
             self.at_end = self._source_at_end and idle and not batcher and not side.active
             if folder.prepared is not None or folder.must_wait:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from daemon.actors.spending import Spending
+from daemon.actors.turns import Turns
 from daemon.core.batcher import BatchPolicy
 from daemon.core.circuit import CircuitPolicy
 from daemon.core.identity import Generation, Scope, ShardId
@@ -55,7 +56,7 @@ class Runtime:
     `specs` maps each generation that runs here to its code. Where a shard without a checkpoint begins: `origins` say it
     for a projection's shard, else `own_starts` for the projection, else `starts` for the source. `replica` names this
     process among its peers. `spending` holds projections to their budgets; at `taps` listens whoever watches commits.
-    `tracing` None: nobody traces.
+    `turns` says when a fold may begin. `tracing` None: nobody traces.
     """
 
     store: Store
@@ -70,6 +71,7 @@ class Runtime:
     replica: str = "solo"
     spending: Spending = field(default_factory=Spending)
     taps: Taps = field(default_factory=Taps)
+    turns: Turns = field(default_factory=Turns)
     tracing: Tracing | None = None
 
     def start_of(self, scope: Scope) -> datetime | str | Position:

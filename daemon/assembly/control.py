@@ -10,11 +10,12 @@ from typing import Protocol
 
 from daemon import __version__
 from daemon.control.limits import ControlLimits
+from daemon.control.models import MODELS
 from daemon.control.peers import AccessList
 from daemon.control.place import Place, settle
-from daemon.control.models import MODELS
 from daemon.control.routes import Engine, routes_of
 from daemon.control.server import ControlServer
+from daemon.control.serving import Haste
 from daemon.control.tailing import Tailing
 from daemon.control.waiting import Waiting
 from daemon.core.errors import SettingsProblem
@@ -74,7 +75,9 @@ class World(Protocol):
         ...
 
 
-def server_of(settings: Settings, place: Place, engine: Engine, world: World, observer: Observer) -> ControlServer:
+def server_of(
+    settings: Settings, place: Place, engine: Engine, world: World, observer: Observer, haste: Haste
+) -> ControlServer:
     """Build the server of a socket that was bound, around the engine that carries commands out."""
     control = settings.control
     routes = routes_of(
@@ -87,7 +90,7 @@ def server_of(settings: Settings, place: Place, engine: Engine, world: World, ob
         replica=world.replica,
     )
     access = AccessList(readers=control.read_uids, changers=control.change_uids)
-    return ControlServer(place, routes, access, limits_of(control), observer)
+    return ControlServer(place, routes, access, limits_of(control), observer, haste)
 
 
 def limits_of(control: ControlSettings) -> ControlLimits:

@@ -19,7 +19,7 @@ from daemon.control.limits import ControlLimits
 from daemon.control.lines import LineReader
 from daemon.control.outbox import Outbox
 from daemon.control.peers import Access, Peer
-from daemon.control.serving import Order, Route, Tell, failure_of
+from daemon.control.serving import Haste, Order, Route, Tell, failure_of
 from daemon.core.errors import RefusalCode
 from daemon.ports.observer import CommandAnswered, ControlTrouble, Observer
 
@@ -42,6 +42,8 @@ class Connection:
         peer: Peer,
         access: Access,
         observer: Observer,
+        *,
+        haste: Haste,
     ) -> None:
         """Speak with `peer`, who may do what `access` says."""
         self._channel = channel
@@ -50,6 +52,7 @@ class Connection:
         self._peer = peer
         self._access = access
         self._observer = observer
+        self._haste = haste
         self._lines = LineReader(channel, limits)
         self._outbox = Outbox()
         self._under_way: set[str] = set()
@@ -139,7 +142,8 @@ class Connection:
                 self._observer.see(ControlTrouble(f"a bug in {order.command}", str(error)))
 
         started = anyio.current_time()
-        answer = await self._answer(route, order, tell)
+        with self._haste():
+            answer = await self._answer(route, order, tell)
         self._under_way.discard(id_)
         self._outbox.offer(answer)
         code = "done" if answer.kind is Kind.RESULT else str(answer.content["code"])

@@ -10,6 +10,7 @@ allow.
 
 import traceback
 from collections.abc import Mapping
+from contextlib import nullcontext
 
 import anyio
 import anyio.abc
@@ -20,7 +21,7 @@ from daemon.control.frames import Failure, encode_answer, failure_answer
 from daemon.control.limits import ControlLimits
 from daemon.control.peers import Access, AccessList, Peer, peer_of
 from daemon.control.place import Place
-from daemon.control.serving import Route
+from daemon.control.serving import Haste, Route
 from daemon.core.errors import RefusalCode
 from daemon.ports.observer import ControlTrouble, Observer
 
@@ -39,13 +40,15 @@ class ControlServer:
         access: AccessList,
         limits: ControlLimits,
         observer: Observer,
+        haste: Haste = nullcontext,
     ) -> None:
-        """Serve `routes`, by the commands' names, at a place that was settled."""
+        """Serve `routes`, by the commands' names, at a place that was settled. `haste`: see `Haste`."""
         self._place = place
         self._routes = routes
         self._access = access
         self._limits = limits
         self._observer = observer
+        self._haste = haste
         self._open = 0
 
     async def run(self) -> None:
@@ -66,7 +69,8 @@ class ControlServer:
         """Live through one connection; whatever goes wrong in it stays here."""
         self._open += 1
         try:
-            await self._serve(channel, tasks)
+            with self._haste():
+                await self._serve(channel, tasks)
         except Exception as error:  # noqa: BLE001 - a client's troubles, or a bug, must not reach the shards
             places = "".join(traceback.format_tb(error.__traceback__))
             self._observer.see(ControlTrouble("a bug in the control socket", f"{places}{type(error).__name__}"))
@@ -94,7 +98,7 @@ class ControlServer:
         await self._converse(channel, peer, access, tasks)
 
     async def _converse(self, channel: Channel, peer: Peer, access: Access, tasks: anyio.abc.TaskGroup) -> None:
-        connection = Connection(channel, self._limits, self._routes, peer, access, self._observer)
+        connection = Connection(channel, self._limits, self._routes, peer, access, self._observer, haste=self._haste)
         try:
             await connection.run(tasks)
         except anyio.get_cancelled_exc_class():

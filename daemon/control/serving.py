@@ -7,6 +7,7 @@ is a bug, and its words stay out of the answer, since they may quote a payload.
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -16,6 +17,10 @@ from daemon.core.errors import CommandRefused, ProjectiondError, RefusalCode, Re
 
 type Tell = Callable[[object], None]
 """Takes a progress value or a row; never waits, never fails."""
+
+
+type Haste = Callable[[], AbstractContextManager[None]]
+"""Has the daemon's other work make way for the time of a block, as far as it can."""
 
 
 @dataclass(frozen=True, slots=True)
