@@ -6,7 +6,6 @@ Invariant: every unit that an observer is told of is counted once, under its gen
 was read or written; units of no generation (tables, replicas) stand under an empty name.
 """
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -50,8 +49,8 @@ class UnitsMeter:
         """Begin at nothing."""
         self._logger, self._prices = logger, prices
         self._monotonic, self._interval = monotonic, interval
-        self._totals: dict[Generation, Counter[str]] = {}
-        self._told: dict[Generation, Counter[str]] = {}
+        self._totals: dict[Generation, dict[str, float]] = {}
+        self._told: dict[Generation, Mapping[str, float]] = {}
         self._told_at = monotonic()
 
     def see(self, fact: Fact) -> None:
@@ -66,9 +65,9 @@ class UnitsMeter:
             return
         totals = self._totals.get(generation)
         if totals is None:
-            totals = self._totals[generation] = Counter()
+            totals = self._totals[generation] = {}
         for name, units in consumed.items():
-            totals[name] += units
+            totals[name] = totals.get(name, 0.0) + units
         if self._monotonic() - self._told_at >= self._interval:
             self.tell()
 
@@ -78,9 +77,10 @@ class UnitsMeter:
         seconds, self._told_at = now - self._told_at, now
         for bill in self.bills():
             generation = Generation(bill.projection, bill.generation)
-            before = self._told.get(generation, Counter())
-            since = {name: count - before[name] for name, count in bill.units.items() if count > before[name]}
-            self._told[generation] = Counter(bill.units)
+            before = self._told.get(generation, {})
+            gained = {name: count - before.get(name, 0.0) for name, count in bill.units.items()}
+            since = {name: count for name, count in gained.items() if count > 0}
+            self._told[generation] = bill.units
             if since:
                 self._logger.info(
                     "units consumed",

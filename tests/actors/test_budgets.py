@@ -101,8 +101,12 @@ async def batches_timed(shards: int, spending: Spending, until: float = 1e6) -> 
 
 async def test_a_projection_keeps_to_its_budget() -> None:
     """Ten batches of 40 units with 10 units a second take as long as the budget says, and are all committed."""
-    times = await batches_timed(1, Spending({"counting": Budget(10.0)}))
+    spending = Spending({"counting": Budget(10.0)})
+    times = await batches_timed(1, spending)
     assert len(times) == 10
+    (vitals,) = spending.vitals(times[-1])
+    assert (vitals.projection, vitals.units_per_second, vitals.slowed) == ("counting", 10.0, 10)
+    assert vitals.debt_seconds > 0
     for count, moment in enumerate(times, 1):
         # One batch is under way while the next is folded: two may be let through at once.
         assert count * UNITS <= 10.0 * (moment + 1.0) + 2 * UNITS
