@@ -57,7 +57,7 @@ def _download(place: Path) -> Path:
         for name in ("state/lists/partial", "cache/archives/partial"):
             (place / name).mkdir(parents=True)
         own = ["-o", f"Dir::State={place / 'state'}", "-o", f"Dir::Cache={place / 'cache'}"]
-        own += ["-o", "Dir::State::status=/var/lib/dpkg/status"]
+        own += ["-o", f"Dir::State::lists={place / 'state' / 'lists'}", "-o", "Dir::State::status=/var/lib/dpkg/status"]
         _run(["apt-get", *common, *own, "update"], place)
         _run(["apt-get", *common, *own, "download", PACKAGE], place)
     found = sorted(place.glob(f"{PACKAGE}_*.deb"))
