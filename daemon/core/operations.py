@@ -137,7 +137,9 @@ class Standing:
         else:
             every = Stand(sequence, every.paused)
             held = {one: stand for one, stand in held.items() if stand.paused != every.paused}
-        opened = self.open
+        # Whoever obeys this one has obeyed those before it: they stand in no later operation's way any more.
+        ended = ENDS.get(operation.name, frozenset[str]())
+        opened = tuple(one for one in self.open if one.name not in ended or shard not in {None, one.shard})
         if operation.name in EXCLUDES:
             opened = (*opened, OpenOperation(sequence, operation.name, shard))
         return Standing(sequence, every, held, opened)
@@ -167,6 +169,9 @@ EXCLUDES: dict[str, frozenset[str]] = {
     "replay.apply": frozenset({"skip", "rewind", "replay.apply"}),
 }
 """Which commands wait for the end of which on the same shard. All others come one after the other, in any order."""
+
+ENDS = {"replay.abort": frozenset({"rewind", "replay.apply"})}
+"""Which commands end which that are under way."""
 
 LEAVING = {"rewind": "replay abort", "replay.apply": "replay abort"}
 """The command that ends one which is under way."""
