@@ -12,6 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from daemon.app import tune_collector
+from tests.benchmarks.control import control
 from tests.benchmarks.decoding import decoding
 from tests.benchmarks.demonstration import demonstration
 from tests.benchmarks.dynamodb.part import dynamodb
@@ -30,6 +31,7 @@ _PARTS = {
     "wire": wire,
     "dynamodb": dynamodb,
     "telemetry": telemetry,
+    "control": control,
 }
 
 

@@ -1,0 +1,145 @@
+"""Commands to a daemon that folds at full speed: how long an answer takes, and how soon every shard stands still.
+
+The daemon is a process of its own, as is the client that asks it.
+"""
+
+import contextlib
+import math
+import multiprocessing
+import tempfile
+import time
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from daemon import app
+from daemon.control.client import Client, Unreachable
+from daemon.ports.observer import BatchCommitted, Fact
+from daemon.settings import Settings
+from tests.benchmarks.figures import Figure, Sizes, figure
+from tests.benchmarks.shards import write_ticks
+
+_SHARDS = 4
+_MILLI = 1_000.0
+_PATIENCE_SECONDS = 30.0
+_COMMANDS_A_ROUND = 5
+_PAUSE_EVERY = 4
+
+
+def control(sizes: Sizes) -> Iterator[Figure]:
+    """Measure reading and pausing; both beside the commits that were under way."""
+    commands = sizes.rounds * _COMMANDS_A_ROUND
+    pauses = max(2, sizes.rounds // _PAUSE_EVERY)
+    asked: list[float] = []
+    paused: list[float] = []
+    commits: list[float] = []
+    while len(asked) < commands or len(paused) < pauses:
+        with _folding(sizes.log_lines) as (socket, told):
+            while not _caught_up(socket) and (len(asked) < commands or len(paused) < pauses):
+                asked += [_seconds(socket, "status", {}) for _ in range(_COMMANDS_A_ROUND)]
+                paused.append(_seconds(socket, "pause", {"target": "all"}))
+                _seconds(socket, "resume", {"target": "all"})
+        commits += told
+        if sizes.rounds == 1:
+            break  # a log of a few lines ends before it can be paused twice
+    yield figure("command round trip while folding, status (p99, wall)", _p99(asked) * _MILLI, "ms", goal="value <= 20")
+    yield figure("  the same, median", _middle(asked) * _MILLI, "ms")
+    beyond = max(_p99(paused) - _p99(commits), 1e-9)
+    name = f"pause acknowledged by {_SHARDS} shards, beyond one commit (p99, wall)"
+    yield figure(name, beyond * _MILLI, "ms", goal="value <= 50")
+    yield figure(
+        "  pause in all (median), against a commit", _middle(paused) * _MILLI, "ms", baseline=_middle(commits) * _MILLI
+    )
+
+
+@contextlib.contextmanager
+def _folding(lines: int) -> Generator[tuple[Path, list[float]]]:
+    """Run a daemon over fresh logs; the list holds its commits' seconds once it has ended."""
+    told: list[float] = []
+    with tempfile.TemporaryDirectory(prefix="pd-bench-", dir="/tmp") as scratch:
+        directory = Path(scratch)
+        write_ticks(directory / "logs", _SHARDS, lines * _SHARDS)
+        socket = directory / "c" / "control.sock"
+        settings: dict[str, Any] = {
+            "daemon": {"projections": ["tests.benchmarks.models"]},
+            "store": {"path": str(directory / "rows.db")},
+            "sources": {"ticks": {"kind": "file", "paths": [str(directory / "logs" / "ticks-*.jsonl")]}},
+            "control": {"path": str(socket)},
+        }
+        spawn = multiprocessing.get_context("spawn")
+        ours, theirs = spawn.Pipe()
+        process = spawn.Process(target=fold, args=(settings, theirs))
+        process.start()
+        try:
+            _wait_for(socket)
+            yield socket, told
+        finally:
+            process.terminate()
+            if ours.poll(_PATIENCE_SECONDS):
+                told += ours.recv()
+            process.join(_PATIENCE_SECONDS)
+            process.kill()
+            process.close()
+
+
+class _Commits:
+    """Keeps how long each commit took."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+
+    def see(self, fact: Fact) -> None:
+        """Take note of a commit."""
+        if isinstance(fact, BatchCommitted):
+            self.seconds.append(fact.seconds)
+
+
+def fold(settings: Mapping[str, Any], told: Connection) -> None:
+    """Be a daemon until told to stop: the body of a child process."""
+    commits = _Commits()
+
+    async def main() -> None:
+        await app.run(Settings.model_validate(settings), commits)
+
+    anyio.run(main, backend_options={"use_uvloop": True})
+    told.send(commits.seconds)
+
+
+def _wait_for(socket: Path) -> None:
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        try:
+            if len(_ask(socket, "shards", {})["shards"]) == _SHARDS:
+                return
+        except Unreachable:
+            pass  # not yet
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def _caught_up(socket: Path) -> bool:
+    return all(shard["caught_up"] for shard in _ask(socket, "shards", {})["shards"])
+
+
+def _seconds(socket: Path, command: str, args: Mapping[str, Any]) -> float:
+    start = time.perf_counter()
+    _ask(socket, command, args)
+    return time.perf_counter() - start
+
+
+def _ask(socket: Path, command: str, args: Mapping[str, Any]) -> Any:
+    with Client(socket) as client:
+        *_, last = client.ask(command, args, silence=_PATIENCE_SECONDS)
+    assert "code" not in last.content, last.content
+    return last.content
+
+
+def _p99(seconds: Sequence[float]) -> float:
+    return sorted(seconds)[math.ceil(len(seconds) * 0.99) - 1] if seconds else 0.001
+
+
+def _middle(seconds: Sequence[float]) -> float:
+    return sorted(seconds)[len(seconds) // 2] if seconds else 0.001
