@@ -5,11 +5,14 @@ In CI nothing is left out: there the tests fail for what is missing.
 
 import os
 
+import pytest
+
 from tests.container.tools import obstacle
 
 collect_ignore_glob = ["test_the_image.py"] if obstacle() and not os.environ.get("CI") else []
 
 
-def pytest_report_header() -> str | None:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Tell why the image's tests are left out."""
-    return f"the image is not tested here: {obstacle()}" if collect_ignore_glob else None
+    if collect_ignore_glob:
+        terminalreporter.write_line(f"the image was not tested: {obstacle()}")
