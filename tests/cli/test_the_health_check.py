@@ -24,7 +24,7 @@ class Answers(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(b"ok" if STATUS[self.path] == 200 else b"store")
 
-    def log_message(self, *_: object):
+    def log_message(self, format: str, *args: object):  # noqa: A002 - the base class named it
         """Say nothing."""
 
 

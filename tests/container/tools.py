@@ -25,14 +25,19 @@ def obstacle() -> str | None:
 
 
 def install() -> None:
-    """Install what is missing, where this is Debian and we are root. Raises CalledProcessError."""
+    """Install what is missing, where this is Debian and we are root; say so where that fails."""
     missing = sorted(package for program, package in PROGRAMS.items() if not shutil.which(program))
     if not missing or os.geteuid() or not shutil.which("apt-get"):
         return
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     words = ["install", "--yes", "--no-install-recommends", *missing]
     for command in ((*_APT, "update"), (*_APT, *words)):
-        subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True)
+        done = subprocess.run(
+            command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            sys.stdout.write(f"==> {' '.join(command)} ended with {done.returncode}: {done.stderr.strip()}\n")
+            return
 
 
 def main() -> int:
