@@ -23,23 +23,12 @@ from daemon.core.errors import RowsContended, StoreRefused, Superseded
 from daemon.core.events import Event, Record
 from daemon.core.fold import Failure, FoldContext, Folded, Missing, fold
 from daemon.core.identity import RowKey
+from daemon.core.late import Late, cut, late_commit, late_of, parking
 from daemon.core.operations import ShardOutcome
 from daemon.core.planner import Oversize, PlanContext, Planned, plan
 from daemon.core.positions import START, Position
 from daemon.core.projection import Dedup, OnError, ProjectionSpec
-from daemon.core.redelivery import (
-    Entry,
-    Late,
-    Left,
-    Listing,
-    Proof,
-    Sorted,
-    cut,
-    late_commit,
-    late_of,
-    parking,
-    sort_out,
-)
+from daemon.core.redelivery import Entry, Left, Listing, Proof, Sorted, sort_out
 from daemon.core.rows import StoredRow
 from daemon.core.view import Base
 from daemon.core.waiting import Settle, SkippedRange

@@ -20,24 +20,34 @@ from anyio.abc import TaskGroup
 from daemon.actors.late import Beside, Desk, LateFolder, ListingMoved, Part
 from daemon.actors.runtime import Runtime
 from daemon.actors.wake import Wake
-from daemon.core.batcher import Chunk
 from daemon.core.cursor import CursorState, Redelivery, told
 from daemon.core.errors import LogLost, SourceProblem
 from daemon.core.events import Record
+from daemon.core.late import passed
 from daemon.core.operations import OutcomeStatus, ShardOutcome
 from daemon.core.planner import retention_horizon
 from daemon.core.positions import Position, position_text
 from daemon.core.projection import Dedup
 from daemon.core.recovery import backoff
-from daemon.core.redelivery import Entry, Listing, advanced, passed
+from daemon.core.redelivery import Entry, Listing, advanced
 from daemon.core.waiting import Amended, ParkedRef, Settle, Wish
 from daemon.ports.observer import RedeliveryProgress
+from daemon.ports.source import Reader
 
 _CHUNKS_AHEAD = 3
 _SAVE_SECONDS = 1.0
 """How often what was only counted is written down."""
 _CHUNK_FACTOR = 4
 """A range is read in larger chunks than the live log: nobody waits for its events."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A piece of the range, up to `through`: `count` records, which were only counted where `records` is empty."""
+
+    count: int
+    through: Position
+    records: Sequence[Record] = ()
 
 
 @dataclass(slots=True)
@@ -53,7 +63,9 @@ class Redeliverer:
     """What queues behind keys that the range unparked was noted to be released."""
     _cursor: Redelivery | None = None
     _scope: anyio.CancelScope | None = None
-    _chunks: deque[Chunk] = field(default_factory=deque[Chunk])
+    _chunks: deque[Span] = field(default_factory=deque["Span"])
+    _listed: Wake = field(default_factory=Wake)
+    """Rung once what waits is known."""
     _room: Wake = field(default_factory=Wake)
     _lost: str = ""
     _saved_at: float = 0.0
@@ -98,6 +110,7 @@ class Redeliverer:
             return
         if self.desk.listing is None:
             await self.desk.load()
+            self._listed.ring()
             self._count()
             return
         began = self.runtime.clock.monotonic()
@@ -155,13 +168,15 @@ class Redeliverer:
         reader = await self.runtime.sources[scope.source].open(scope.shard, after, None, until=until)
         try:
             while after < until:
+                while self.desk.listing is None:
+                    await self._listed.wait()
                 began = clock.monotonic()
-                chunk = await reader.read(most, _CHUNK_FACTOR * self.runtime.policy.read_chunk_bytes)
+                span, ends = await self._next(reader, after, most)
                 took = clock.monotonic() - began
                 self._busy += took
-                ends = chunk.ends_shard or chunk.through >= until
-                after = until if ends else chunk.through
-                self._chunks.append(Chunk(chunk.records, after))
+                after = until if ends or span.through >= until else span.through
+                if span.count or after != (self._chunks[-1].through if self._chunks else None):
+                    self._chunks.append(Span(span.count, after, span.records))
                 self.wake.ring()
                 if len(self.desk.folder.batcher) or self.desk.folder.in_flight is not None:
                     await clock.sleep(took * (1 / self.share - 1))
@@ -172,6 +187,18 @@ class Redeliverer:
                 await reader.aclose()
         return after
 
+    async def _next(self, reader: Reader, after: Position, most: int) -> tuple[Span, bool]:
+        """Read on: pass over what nothing waits in, and read what something does. The bool: the range ends here."""
+        size = _CHUNK_FACTOR * self.runtime.policy.read_chunk_bytes
+        listing = self.desk.listing
+        before = None if listing is None else listing.next_after(after)
+        if listing is not None and before != after:
+            passed_over = await reader.skim(before, size)
+            if passed_over.count or passed_over.ends or passed_over.through > after:
+                return Span(passed_over.count, passed_over.through), passed_over.ends
+        chunk = await reader.read(most, size)
+        return Span(len(chunk.records), chunk.through, chunk.records), chunk.ends_shard
+
     def _count(self) -> None:
         """Count chunks of which nothing waits: their positions prove that all in them was applied."""
         listing, cursor = self.desk.listing, self._cursor
@@ -180,10 +207,10 @@ class Redeliverer:
         while self._chunks and cursor.active:
             chunk = self._chunks[0]
             skipped = any(one.after < chunk.through and one.through > cursor.position for one in listing.skipped)
-            if skipped or listing.entries(chunk.records):
+            if chunk.records and (skipped or listing.entries(chunk.records)):
                 break
             self._chunks.popleft()
-            cursor = self._cursor = self._moved(cursor, chunk.through, _suppressed(len(chunk.records)))
+            cursor = self._cursor = self._moved(cursor, chunk.through, _suppressed(chunk.count))
         self._room.ring()
 
     def _moved(self, cursor: Redelivery, through: Position, tally: dict[str, int]) -> Redelivery:
@@ -194,7 +221,7 @@ class Redeliverer:
 
     # Committing
 
-    async def _fold(self, chunk: Chunk, cursor: Redelivery) -> None:
+    async def _fold(self, chunk: Span, cursor: Redelivery) -> None:
         """Commit the first part of a chunk, as far as one commit goes."""
         listing = self.desk.listing
         if listing is None:  # pragma: no cover - loaded before
@@ -233,7 +260,7 @@ class Redeliverer:
         if through >= chunk.through:
             self._chunks.popleft()
         else:
-            self._chunks[0] = Chunk(chunk.records[count:], chunk.through)
+            self._chunks[0] = Span(chunk.count - count, chunk.through, chunk.records[count:])
         self._saved_at = self.runtime.clock.monotonic()
         self._cursor = cursor
         self._room.ring()

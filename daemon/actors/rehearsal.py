@@ -19,7 +19,7 @@ from daemon.actors.sidework import side_work
 from daemon.actors.spending import Spending
 from daemon.actors.wake import Wake
 from daemon.actors.windows import ShardWindow, WindowMemory
-from daemon.core.batcher import Batcher, Chunk
+from daemon.core.batcher import Batcher, Chunk, Passed
 from daemon.core.checkpoint import Checkpoint
 from daemon.core.commit import Commit, Committed, Limits, Outcome
 from daemon.core.cursor import CursorState
@@ -52,6 +52,12 @@ class _Unread:
     async def read(self, max_events: int, max_bytes: int) -> Chunk:
         """Wait for ever."""
         del max_events, max_bytes
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    async def skim(self, before: Position | None, max_bytes: int) -> Passed:
+        """Wait for ever."""
+        del before, max_bytes
         await anyio.sleep_forever()
         raise AssertionError
 

@@ -36,6 +36,18 @@ class Chunk:
     ends_shard: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """Records that a reader passed over without decoding them: how many, and the position up to which.
+
+    `ends`: the range, or the shard, has no more.
+    """
+
+    count: int
+    through: Position
+    ends: bool = False
+
+
 @dataclass(slots=True)
 class _Waiting:
     chunk: Chunk

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from daemon.core.batcher import Chunk
+from daemon.core.batcher import Chunk, Passed
 from daemon.core.events import Record
 from daemon.core.positions import Position
 
@@ -64,6 +64,13 @@ class Reader(Protocol):
         An empty chunk moves the position or says that the log is at its end.
 
         Waits at most for the source's poll interval. Raises SourceUnavailable, LogLost.
+        """
+        ...
+
+    async def skim(self, before: Position | None, max_bytes: int) -> Passed:
+        """Pass over the next records, but none at or above `before`, counting them; nothing of them is decoded.
+
+        Counts 0 where the next one lies there, or none came within the poll interval. Raises as `read` does.
         """
         ...
 

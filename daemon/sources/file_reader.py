@@ -9,14 +9,14 @@ shard.
 """
 
 import os
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from itertools import accumulate, pairwise
 from pathlib import Path
 
 from anyio import CapacityLimiter, to_thread
 
-from daemon.core.batcher import Chunk
+from daemon.core.batcher import Chunk, Passed
 from daemon.core.errors import EventProblem, LogLost, SourceUnavailable
 from daemon.core.events import BadRecord, Record
 from daemon.core.positions import START, Position
@@ -71,15 +71,8 @@ class FileReader:
 
     async def read(self, max_events: int, max_bytes: int) -> Chunk:
         """Return the next records; at the end an empty chunk, at first at once, then after the poll interval."""
-        if not self._lines and not self._passed():
-            if self._told_end:
-                await self._clock.sleep(self._poll_interval)
-            if self._looks() != self._seen:
-                await to_thread.run_sync(self._fill_or_fail, max_bytes, limiter=self._limiter)
-        if not self._lines:
-            moved = self._block_through > self._through
-            self._through = max(self._block_through, self._through)
-            self._told_end = not moved
+        if not await self._ready(max_bytes):
+            moved = self._moved()
             return Chunk([], self._through, self._clock.monotonic(), at_end=not moved, ends_shard=self._passed())
         self._told_end = False
         count = _fitting(self._lines, max_events, max_bytes)
@@ -90,6 +83,37 @@ class FileReader:
             records = [self._too_long.pop(record.position, record) for record in records]
         self._through = positions[-1] if self._lines else self._block_through
         return Chunk(records, self._through, self._clock.monotonic())
+
+    async def skim(self, before: Position | None, max_bytes: int) -> Passed:
+        """Pass over the next lines below a position; they are found, and not looked into."""
+        if not await self._ready(max_bytes):
+            self._moved()
+            return Passed(0, self._through, self._passed())
+        self._told_end = False
+        count = len(self._lines) if before is None else bisect_left(self._positions, before)
+        if not count:
+            return Passed(0, self._through)
+        last = self._positions[count - 1]
+        self._lines, self._positions = self._lines[count:], self._positions[count:]
+        self._too_long = {place: record for place, record in self._too_long.items() if place > last}
+        self._through = last if self._lines else self._block_through
+        return Passed(count, self._through, self._passed())
+
+    async def _ready(self, max_bytes: int) -> bool:
+        """Tell whether there are lines, looking for some, after the poll interval where there were none."""
+        if not self._lines and not self._passed():
+            if self._told_end:
+                await self._clock.sleep(self._poll_interval)
+            if self._looks() != self._seen:
+                await to_thread.run_sync(self._fill_or_fail, max_bytes, limiter=self._limiter)
+        return bool(self._lines)
+
+    def _moved(self) -> bool:
+        """Take the position on past what held no line; tell whether it moved."""
+        moved = self._block_through > self._through
+        self._through = max(self._block_through, self._through)
+        self._told_end = not moved
+        return moved
 
     def identity(self, last: Record | None, through: Position) -> str | None:
         """Return the identity of the file in which `through` lies."""

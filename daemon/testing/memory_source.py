@@ -12,7 +12,7 @@ from datetime import datetime
 
 import anyio.lowlevel
 
-from daemon.core.batcher import Chunk
+from daemon.core.batcher import Chunk, Passed
 from daemon.core.errors import LogLost, SourceProblem, SourceUnavailable
 from daemon.core.events import Event, Record
 from daemon.core.positions import START, Position, position_text
@@ -203,6 +203,19 @@ class MemoryReader:
         self._through = max(self._through, limit) if whole else taken[-1].position
         ends = whole and (self._held.ended or (self._until is not None and self._through >= self._until))
         return Chunk(taken, self._through, at_end=whole, ends_shard=ends)
+
+    async def skim(self, before: Position | None, max_bytes: int) -> Passed:
+        """Pass over records below a position."""
+        limits = [place for place in (before, self._until) if place is not None]
+        shorter = MemoryReader(self._source, self._held, self._through, min(limits, default=None))
+        if before is not None and self._waiting() and self._waiting()[0].position >= before:
+            return Passed(0, self._through)
+        chunk = await shorter.read(1 << 30, max_bytes)
+        records = [record for record in chunk.records if before is None or record.position < before]
+        whole = len(records) == len(chunk.records) and (before is None or chunk.through < before)
+        self._through = chunk.through if whole else records[-1].position if records else self._through
+        ends = whole and self._until is not None and self._through >= self._until
+        return Passed(len(records), self._through, ends or (whole and self._held.ended and chunk.ends_shard))
 
     def _waiting(self) -> list[Record]:
         held = self._held

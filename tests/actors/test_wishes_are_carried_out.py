@@ -8,7 +8,16 @@ from daemon.core.projection import Dedup, OnError
 from daemon.core.waiting import LetterRef, Wish
 from daemon.ports.observer import WaitingSettled
 from daemon.ports.store import Store
-from tests.actors.test_ranges_are_delivered_again import append, folded, fragile, log_of, redelivered, rows, sums
+from tests.actors.test_ranges_are_delivered_again import (
+    append,
+    folded,
+    fragile,
+    log_of,
+    reached,
+    redelivered,
+    rows,
+    sums,
+)
 from tests.support.engine import Engine, engine
 from tests.support.operating import operate, outcome
 
@@ -90,10 +99,9 @@ async def test_a_released_key_goes_on_in_order(any_store: Store, dedup: Dedup) -
         running.supervisor.nudge()
         append(source, range(901, 1401))
         await outcome(any_store, running.scope(), sequence)
-        await running.caught_up()
         while await any_store.parked_keys(running.scope()):
             await any_store.read_checkpoint(running.scope())
-        await running.caught_up()
+        await reached(running, 1400)
         assert await rows(running) == folded(range(1, 1401))
         counters = (await running.checkpoint()).counters
         assert (counters["applied"], counters["parked"]) == (1400, 0)
@@ -111,7 +119,7 @@ async def test_a_key_that_fails_again_stays_parked_behind_it(any_store: Store) -
         assert [event.position for event in left] == [(at,) for at in range(28, 71, 7)]
         assert left[0].detail == "ValueError: broken"
         append(source, range(71, 81))
-        await running.caught_up()
+        await reached(running, 80)
         broken.clear()
         await wished(running, "keys.release", every=True)
         assert await rows(running) == folded(range(1, 81))

@@ -19,6 +19,7 @@ from tests.benchmarks.dynamodb.part import dynamodb
 from tests.benchmarks.end_to_end import end_to_end
 from tests.benchmarks.figures import QUICK, ROOT, Figure, Sizes, document, save, show
 from tests.benchmarks.folding import folding
+from tests.benchmarks.redelivery import redelivery
 from tests.benchmarks.shards import many_shards
 from tests.benchmarks.telemetry import telemetry
 from tests.benchmarks.wire import wire
@@ -31,6 +32,7 @@ _PARTS = {
     "wire": wire,
     "dynamodb": dynamodb,
     "telemetry": telemetry,
+    "redelivery": redelivery,
     "control": control,
 }
 

@@ -7,10 +7,11 @@ move the checkpoint; nothing is handed on after a disturbance before the last re
 same; what was fetched and not handed on yet waits here, within one fetched answer.
 """
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from daemon.core.batcher import Chunk
+from daemon.core.batcher import Chunk, Passed
 from daemon.core.errors import LogLost, SourceUnavailable
 from daemon.core.events import Record
 from daemon.core.positions import START, Position
@@ -82,6 +83,22 @@ class KafkaReader:
         return Chunk(
             self._decoder.decode(taken), self._through(), now(), at_end=self._at_end(), ends_shard=self._passed()
         )
+
+    async def skim(self, before: Position | None, max_bytes: int) -> Passed:
+        """Pass over the next records below an offset, as they were fetched. Raises SourceUnavailable, LogLost."""
+        if self._passed():
+            return Passed(0, self._through(), ends=True)
+        if not self._held:
+            await self._fetch(max_bytes, max_bytes)
+        if not await self._same_log():
+            return Passed(0, self._through())
+        held = self._held
+        if before is None or not held or held[-1].offset < before[0]:
+            return Passed(len(self._take(len(held), sys.maxsize)), self._through(), self._passed())
+        count = sum(record.offset < before[0] for record in held)
+        if count:
+            self._position, self._held = held[count - 1].offset + 1, held[count:]
+        return Passed(count, self._through())
 
     def identity(self, last: Record | None, through: Position) -> str | None:
         """Return offset and digest of the newest record at or below `through`."""

@@ -1,0 +1,148 @@
+"""Re-delivery: how fast a rewind suppresses what was applied, and how true a plan comes.
+
+The rewind is of the log that the live rate was measured over, in the same process, once that has caught up. The plan is
+held against its outcome on the strict DynamoDB in this process, which bills as AWS does.
+"""
+
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+
+import anyio
+
+from daemon.core.again import PlanReport, ReplayApply, ReplayPlan, Rewind
+from daemon.core.commands import Actor, Target
+from daemon.core.cursor import Redelivery
+from daemon.core.events import Event
+from daemon.core.identity import Generation
+from daemon.core.projection import Handler
+from daemon.core.view import View
+from daemon.ports.observer import UnitsConsumed
+from daemon.ports.store import Store
+from daemon.testing.dynamodb import StrictDynamoDb
+from daemon.testing.memory_source import MemorySource
+from tests.benchmarks.daemons import Spent, Stopwatch, built, settings_for
+from tests.benchmarks.end_to_end import write_flights
+from tests.benchmarks.figures import Figure, Sizes, figure
+from tests.support.dynamodb import inside, store_on
+from tests.support.engine import FAST, START_OF_TIME, counting, engine, event
+
+_BY = Actor(0, "bench", "here")
+_POISON_EVERY = 20
+_LOOK_SECONDS = 0.002
+
+
+def redelivery(sizes: Sizes) -> Iterator[Figure]:
+    """Measure a rewind against the live rate, and a plan against what came of it."""
+    lives: list[Spent] = []
+    agains: list[Spent] = []
+    read = 0
+    for _ in range(sizes.fold_rounds):
+        with tempfile.TemporaryDirectory(prefix="projectiond-bench-") as scratch:
+            directory = Path(scratch)
+            read = write_flights(directory / "log.jsonl", sizes.log_lines)
+            live, again, cursor = anyio.run(_rewound, directory)
+            assert cursor.suppressed["position"] == cursor.counters["read"] == read
+            lives.append(live)
+            agains.append(again)
+    live, again = (min(spent.wall for spent in side) for side in (lives, agains))
+    name = f"rewind of {read:,} events on SQLite, suppressed by position (wall)"
+    yield figure(name, read / again, "events/s", baseline=read / live, goal="ratio >= 3")
+    micro = 1e6 / read
+    live, again = (min(spent.cpu for spent in side) * micro for side in (lives, agains))
+    yield figure("  the same (CPU)", again, "µs/event", baseline=live)
+    outcomes = [anyio.run(_planned, sizes.strict_events) for _ in range(sizes.dynamodb_rounds)]
+    best = min(outcomes, key=lambda one: abs(one.seconds - one.planned_seconds))
+    wrong = sum(one.planned_events != one.events or one.planned_duplicates != one.duplicates for one in outcomes)
+    yield figure(
+        "plan of a replay on DynamoDB: outcomes with other events or duplicates", wrong, "plans", goal="value <= 0"
+    )
+    off = max(abs(one.planned_units / one.units - 1) for one in outcomes)
+    yield figure("  write units, plan against outcome (most off)", off * 100, "%", goal="value <= 15")
+    off = abs(best.planned_seconds / best.seconds - 1)
+    yield figure("  duration, plan against outcome (least disturbed)", off * 100, "%", goal="value <= 15")
+
+
+async def _rewound(directory: Path) -> tuple[Spent, Spent, Redelivery]:
+    """Fold a log, then rewind it whole."""
+    settings = settings_for(directory / "rows.db", "projections.punctuality", "flights", str(directory / "log.jsonl"))
+    async with built(settings) as daemon, anyio.create_task_group() as tasks:
+        watch = Stopwatch()
+        tasks.start_soon(daemon.supervisor.run)
+        await daemon.supervisor.caught_up()
+        live = watch.read()
+        watch = Stopwatch()
+        await daemon.control.run(Rewind(Target("punctuality"), "earliest"), _BY, "bench", lambda _: None, 60.0)
+        cursor = await _ended(daemon.runtime.store, Generation("punctuality", 1))
+        again = watch.read()
+        await daemon.supervisor.drain(10.0)
+        tasks.cancel_scope.cancel()
+    return live, again, cursor
+
+
+async def _ended(store: Store, generation: Generation) -> Redelivery:
+    """Wait until the only shard's re-delivery has ended."""
+    while True:
+        for checkpoint in (await store.checkpoints(generation)).values():
+            if checkpoint.redelivery is not None and not checkpoint.redelivery.active:
+                return checkpoint.redelivery
+        await anyio.sleep(_LOOK_SECONDS)
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    planned_events: int
+    planned_duplicates: int
+    planned_units: float
+    planned_seconds: float
+    events: int
+    duplicates: int
+    units: float
+    seconds: float
+
+
+async def _planned(events: int) -> _Outcome:
+    """Dead-letter one event in twenty, mend the handler, plan a replay of everything, and carry it out."""
+    broken = {f"e({at},)" for at in range(_POISON_EVERY, events + 1, _POISON_EVERY)}
+
+    def added(view: View, event: Event) -> None:
+        if event.id in broken:
+            raise ValueError("broken")
+        row = view.row or {"n": 0}
+        view.put(n=row["n"] + event.data["amount"], last=event.id)
+
+    spec = counting(handlers={"Added": (Handler("added", added),)})
+    source = MemorySource("memory")
+    source.add_shard("s0")
+    source.append(
+        "s0", *[event(at, f"k{at % 300}", moment=START_OF_TIME + timedelta(seconds=at)) for at in range(1, events + 1)]
+    )
+    store = store_on(inside(StrictDynamoDb()), "bench")
+    policy = replace(FAST, circuit=replace(FAST.circuit, max_in_a_row=events, max_share=1.0))
+    async with engine(spec, store, source, policy=policy) as running:
+        await running.caught_up()
+        broken.clear()
+        target = Target("counting")
+        plan = await running.control.run(ReplayPlan(target, "earliest", str(events)), _BY, "plan", lambda _: None)
+        assert isinstance(plan, PlanReport)
+        facts = len(running.observer.facts)
+        began = time.perf_counter()
+        command = ReplayApply(target, "earliest", str(events), plan.plan)
+        await running.control.run(command, _BY, "apply", lambda _: None)
+        cursor = await _ended(store, running.scope().of)
+        seconds = time.perf_counter() - began
+        billed = [fact.consumed for fact in running.observer.facts[facts:] if isinstance(fact, UnitsConsumed)]
+    units = sum(count for one in billed for name, count in one.items() if name.startswith("wcu"))
+    return _Outcome(
+        planned_events=plan.events,
+        planned_duplicates=plan.duplicates,
+        planned_units=plan.units,
+        planned_seconds=plan.duration.total_seconds(),
+        events=cursor.counters["read"],
+        duplicates=sum(cursor.suppressed.values()),
+        units=units,
+        seconds=seconds,
+    )
