@@ -93,5 +93,7 @@ def test_every_error_of_the_tree_has_an_exit_code():
         "StoreTooNew": 3,
         "Superseded": 3,
         "IllegalTransition": 70,
+        "CommandRefused": 3,
+        "OperationsMoved": 3,
     }
     assert exit_code_of(ValueError()) is ExitCode.BUG
