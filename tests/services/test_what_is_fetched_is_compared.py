@@ -4,14 +4,14 @@ import io
 import subprocess
 import sys
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from hashlib import sha256, sha512
 from pathlib import Path
 
 import pytest
 
-from daemon.demo.services import dynoxide, jars, kafka, ministack
+from daemon.demo.services import dynoxide, jars, kafka, ministack, prometheus
 from daemon.demo.services.__main__ import main
 from daemon.demo.services.cache import ServiceMissing, WrongDigest
 from daemon.demo.services.dynoxide import Build, Dynoxide, fetch_dynoxide
@@ -239,3 +239,40 @@ def test_the_lock_names_archives_and_digests_alone() -> None:
     assert all(len(jar.sha256) == 64 and int(jar.sha256, 16) for jar in locked)
     assert {jar.version for jar in locked if jar.group == "org.apache.kafka"} == {kafka.VERSION}
     assert "/" not in LOCK.read_text(encoding="utf-8")
+
+
+def test_prometheus_is_unpacked_once_and_taken_from_the_path_where_it_is(
+    own_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The package that apt gives is unpacked into the cache, once; both programs on the path need no package."""
+    ran: list[str] = []
+
+    def run(command: Sequence[str], place: Path) -> None:
+        ran.append(command[0])
+        if command[0] == "apt-get":
+            (place / "prometheus_1_all.deb").touch()
+        else:
+            programs = Path(command[-1]) / "usr" / "bin"
+            programs.mkdir(parents=True)
+            (programs / "promtool").write_bytes(SCRIPT)
+
+    def nowhere(name: str) -> str | None:
+        return None
+
+    def installed(name: str) -> str | None:
+        return str(tmp_path / name)
+
+    monkeypatch.setattr(prometheus, "_run", run)
+    monkeypatch.setattr(prometheus.shutil, "which", nowhere)
+    programs = own_cache / "prometheus" / "usr" / "bin"
+    assert prometheus.fetch_prometheus() == prometheus.fetch_prometheus() == programs
+    assert ran == ["apt-get", "dpkg-deb"]
+    monkeypatch.setattr(prometheus.shutil, "which", installed)
+    assert prometheus.fetch_prometheus() == tmp_path
+
+
+@pytest.mark.usefixtures("own_cache", "bare_path")
+def test_without_apt_it_is_told_how_to_have_prometheus() -> None:
+    """A machine without apt and without Prometheus is told what to install."""
+    with pytest.raises(ServiceMissing, match=r"install Prometheus 2.* with promtool"):
+        prometheus.fetch_prometheus()

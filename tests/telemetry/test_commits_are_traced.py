@@ -89,6 +89,8 @@ def test_a_header_that_is_no_context_is_as_good_as_none(header: str):
     span = Traced().span(traced(1, {"traceparent": header}))
     assert span.parent is None
     assert span.links == ()
+    assert span.attributes is not None
+    assert span.attributes["projectiond.traced_events"] == 0
 
 
 def test_links_are_limited_and_the_number_of_traced_events_is_told():
