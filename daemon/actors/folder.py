@@ -325,6 +325,8 @@ class Folder:
     def _accept(self, planned: Planned, chunk: Chunk, circuit: Circuit, loaded: int) -> None:
         count = planned.folded.count
         self._room.fitted(count, *count_actions(planned.commit))
+        most = self.batcher.policy.max_events
+        self.batcher.enough = min(most, self._room.records or most)
         if count < len(chunk.records):
             self.batcher.put_back(
                 Chunk(chunk.records[count:], chunk.through, chunk.arrived, chunk.at_end, chunk.ends_shard)

@@ -38,6 +38,8 @@ from daemon.ports.source import Reader
 from daemon.ports.vitals import ShardVitals
 
 _CLOSE_SECONDS = 5.0
+_READ_AHEAD = 4
+"""Commits' worth of records that are read at once."""
 _GAP_SECONDS = 1.0
 """Pause before looking again for an event that a sequence waits for."""
 
@@ -182,9 +184,11 @@ class Incarnation:
         max_events, max_bytes = batcher.policy.max_events, self.runtime.policy.read_chunk_bytes
         most = 2 * batcher.policy.max_bytes
         while True:
-            while len(batcher) >= 2 * max_events or batcher.size >= most:
+            # What is decoded long before it is folded has left the processor's caches by then.
+            count = min(max_events, _READ_AHEAD * batcher.enough)
+            while len(batcher) >= 2 * count or batcher.size >= most:
                 await self._room.wait()
-            chunk = await reader.read(max_events, max_bytes)
+            chunk = await reader.read(count, max_bytes)
             if not self._reading:
                 return
             news, self._source_at_end = chunk.at_end != self._source_at_end, chunk.at_end

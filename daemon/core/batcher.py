@@ -66,6 +66,8 @@ class Batcher:
     def __init__(self, policy: BatchPolicy) -> None:
         """Start empty."""
         self.policy = policy
+        self.enough = policy.max_events
+        """Records that fill a commit, as far as is known: no more are waited for, and few more are read ahead."""
         self._waiting: deque[_Waiting] = deque()
         self._count = 0
         self.size = 0
@@ -111,7 +113,7 @@ class Batcher:
         """Return the seconds until a batch should be taken (0: now), None when nothing waits."""
         if not self._waiting:
             return None
-        full = self._count >= self.policy.max_events or self.size >= self.policy.max_bytes
+        full = self._count >= self.enough or self.size >= self.policy.max_bytes
         if full or self._waiting[-1].chunk.ends_shard:
             return 0.0
         return max(0.0, self._waiting[0].chunk.arrived + self.policy.linger - now)
