@@ -169,7 +169,7 @@ def test_what_loses_something_is_asked_first(desk: Desk):
         (("rewind", "order-summary", "--to", "earliest"), "Begin?"),
         (("dead-letters", "discard", "order-summary", "--reason", "not-json"), "Discard 18 dead letters?"),
         (("dead-letters", "retry", "order-summary", "--all"), "Retry 18 dead letters?"),
-        (("keys", "release", "order-summary", "--all"), "Release 2 keys, behind which 9 events queue?"),
+        (("keys", "release", "order-summary", "--all"), "Release 2 keys, behind which wait 9 events?"),
     ):
         refused = desk.ctl(*words)
         assert (refused.code, said in refused.err, "--yes" in refused.err) == (2, True, True), words

@@ -9,7 +9,7 @@ from typing import Any
 
 from daemon.cli.ctl.call import Caller
 from daemon.cli.ctl.changing import change, confirm
-from daemon.cli.ctl.words import ago, count, label, moment, rate, span, tally, text
+from daemon.cli.ctl.words import ago, count, label, moment, rate, some, span, tally, text
 from daemon.cli.exit_codes import ExitCode
 from daemon.cli.output import Output
 from daemon.core.errors import CommandRefused, RefusalCode
@@ -72,7 +72,7 @@ def show_cursors(report: Mapping[str, Any], output: Output) -> None:
 
 def show_letters(report: Mapping[str, Any], output: Output) -> None:
     """Show dead letters: counts first."""
-    output.line(f"{report['total']:,} dead letters: {tally(report['by_reason'])}")
+    output.line(f"{some(report['total'], 'dead letter')}: {tally(report['by_reason'])}")
     if not report["letters"]:
         return
     output.table(
@@ -110,7 +110,7 @@ def show_letter(report: Mapping[str, Any], output: Output) -> None:
 
 def show_keys(report: Mapping[str, Any], output: Output) -> None:
     """Show parked keys: counts first."""
-    output.line(f"{report['total']:,} parked keys, {report['events']:,} events queue behind them")
+    output.line(f"{some(report['total'], 'parked key')}, behind which wait: {some(report['events'], 'event')}")
     if not report["keys"]:
         return
     output.table(
@@ -165,7 +165,7 @@ def letters(
     if not found["total"]:
         raise CommandRefused(RefusalCode.NOT_FOUND, f"no dead letter of {target} is meant", "see `dead-letters list`")
     if verb == "discard" or which.get("every"):
-        confirm(f"{verb.capitalize()} {found['total']:,} dead letters?", yes=yes)
+        confirm(f"{verb.capitalize()} {some(found['total'], 'dead letter')}?", yes=yes)
     return change(caller, f"dead-letters.{verb}", {"target": target, **which}, wait=wait, timeout=timeout)
 
 
@@ -177,7 +177,7 @@ def release(
         raise CommandRefused(RefusalCode.USAGE, "one of KEY and --all is wanted", "see `projectionctl keys parked`")
     if every:
         found = _again(caller).ask("keys.parked", {"target": target, "limit": 0})
-        confirm(f"Release {found['total']:,} keys, behind which {found['events']:,} events queue?", yes=yes)
+        confirm(f"Release {some(found['total'], 'key')}, behind which wait {some(found['events'], 'event')}?", yes=yes)
     return change(caller, "keys.release", {"target": target, "key": key, "every": every}, wait=wait, timeout=timeout)
 
 

@@ -31,6 +31,11 @@ def count(number: int | None) -> str:
     return NOTHING if number is None else f"{number:,}"
 
 
+def some(number: int, what: str) -> str:
+    """Return a count with what is counted: `1 dead letter`, `1,204 dead letters`."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def rate(number: float | None) -> str:
     """Return events a second."""
     if number is None:
