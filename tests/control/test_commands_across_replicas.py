@@ -9,6 +9,7 @@ from typing import Any
 import anyio
 import pytest
 
+from daemon.core.again import Rewind
 from daemon.core.checkpoint import CheckpointState
 from daemon.core.commands import Drain, Pause, Restart, Resume, Skip, Target
 from daemon.core.commit import Commit
@@ -348,6 +349,32 @@ async def test_a_command_that_another_excludes_is_refused_by_name(in_memory: Sha
         await second.caught_up()
         gone = {("s0", 21), ("s1", 21), ("s1", 22), ("s0", 26)}
         assert await totals(second.line.store, KEYS) == plain_fold(source, gone)
+
+
+async def test_a_rewind_waits_for_the_one_under_way(shared: Shared) -> None:
+    """Asked of the other replica, while a range is delivered again and until that ends; a pause excludes nothing."""
+    source, held = log(), True
+
+    def refuse(name: str, args: Any) -> None:
+        if held and name == "commit":
+            cursor = args[0].checkpoint.redelivery
+            if cursor is not None and cursor.position > cursor.after:
+                raise StoreUnavailable("not now")
+
+    async with pair(shared, source) as (first, second):
+        first.line.refuses = refuse
+        begun = await first.control.change(Rewind(at("s0"), "earliest"), ALICE, "first", [].append)
+        assert [shard.status for shard in begun.shards] == ["underway"]
+        with pytest.raises(CommandRefused, match=r"rewind has to wait: rewind \(operation 1\) is under way") as refused:
+            await second.ask(Rewind(Target("counting"), "earliest"))
+        assert refused.value.way_out.endswith("or end it: projectionctl replay abort counting-g1")
+        with pytest.raises(CommandRefused, match="skip has to wait"):
+            await second.ask(Skip(at("s0"), (21,)))
+        assert (await second.ask(Pause(at("s1")))).done == 1
+        held = False
+        assert (await second.ask(Rewind(at("s0"), "earliest"), "first")).done == 1
+        assert (await second.ask(Rewind(at("s0"), "earliest"))).done == 1
+        assert await totals(first.line.store, KEYS) == plain_fold(source)
 
 
 @pytest.mark.parametrize(

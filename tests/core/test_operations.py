@@ -23,6 +23,8 @@ from daemon.core.operations import (
     due,
     operation_of,
     operation_values,
+    outcome_of,
+    outcome_values,
     skip_target,
     skipped,
     standing_of,
@@ -227,3 +229,26 @@ def test_a_target_that_names_nothing_is_refused(text: str) -> None:
     """With the forms there are."""
     with pytest.raises(CommandRefused, match="write NAME"):
         Target.of(text)
+
+
+def test_the_stored_forms_do_not_change() -> None:
+    """What stores hold is read by every later release."""
+    asked = operation("skip", ONE, 7, position="9", standing="7")
+    assert operation_values(asked) == {
+        "sequence": 7, "request": "r7", "name": "skip", "arguments": {"position": "9", "standing": "7"},
+        "shard": ["log", "a"], "expected": [["log", "a"], ["log", "b"]], "uid": 1000, "user": "alice", "host": "web-1",
+        "pid": 0, "at": "2026-01-02T03:04:05+00:00",
+    }  # fmt: skip
+    held = Checkpoint(position=(7,), epoch=3)
+    made = OBEYING["pause"](held, operation("pause"))
+    outcome = outcome_of(operation("pause"), SCOPE, held, made, replica="r-1", at=AT)
+    assert outcome_values(outcome) == {
+        "sequence": 1, "source": "log", "shard": "a", "status": "done",
+        "detail": "stands still; everything up to 7 is committed",
+        "before": {"state": "running", "position": "7", "epoch": 3, "reason": None},
+        "after": {"state": "paused", "position": "7", "epoch": 3, "reason": P1},
+        "replica": "r-1", "at": "2026-01-02T03:04:05+00:00",
+    }  # fmt: skip
+    assert standing_values(standing(("pause", None), ("skip", ONE))) == {
+        "sequence": 2, "every": [1, P1], "shards": [["log", "a", 2, P1]], "open": [[2, "skip", ["log", "a"]]],
+    }  # fmt: skip
