@@ -256,18 +256,13 @@ def test_prometheus_is_unpacked_once_and_taken_from_the_path_where_it_is(
             programs.mkdir(parents=True)
             (programs / "promtool").write_bytes(SCRIPT)
 
-    def nowhere(name: str) -> str | None:
-        return None
-
-    def installed(name: str) -> str | None:
-        return str(tmp_path / name)
-
+    on_the_path: dict[str, str] = {}
     monkeypatch.setattr(prometheus, "_run", run)
-    monkeypatch.setattr(prometheus.shutil, "which", nowhere)
+    monkeypatch.setattr(prometheus.shutil, "which", on_the_path.get)
     programs = own_cache / "prometheus" / "usr" / "bin"
     assert prometheus.fetch_prometheus() == prometheus.fetch_prometheus() == programs
     assert ran == ["apt-get", "dpkg-deb"]
-    monkeypatch.setattr(prometheus.shutil, "which", installed)
+    on_the_path.update((name, str(tmp_path / name)) for name in ("prometheus", "promtool"))
     assert prometheus.fetch_prometheus() == tmp_path
 
 
