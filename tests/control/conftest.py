@@ -113,6 +113,12 @@ class Serving:
     engine: Engine
     observer: RecordingObserver
     scope: anyio.CancelScope
+    server: ControlServer
+
+    @property
+    def connections(self) -> int:
+        """How many clients are being served."""
+        return self.server._open  # pyright: ignore[reportPrivateUsage]
 
     @asynccontextmanager
     async def client(self) -> AsyncGenerator["Raw"]:
@@ -184,7 +190,7 @@ def serve(place: Path) -> Serve:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(server.run)
             try:
-                yield Serving(place, engine, observer, tasks.cancel_scope)
+                yield Serving(place, engine, observer, tasks.cancel_scope, server)
             finally:
                 tasks.cancel_scope.cancel()
 

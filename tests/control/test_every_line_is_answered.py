@@ -137,6 +137,7 @@ async def test_a_change_goes_on_without_its_client(serve: Serve):
         async with serving.client() as client:
             await client.request("slow", id="s")
             await client.frame()
+        await until(lambda: serving.connections == 0)
         serving.engine.go.set()
         await until(lambda: serving.engine.done == ["s"])
         await until(lambda: [fact.outcome for fact in serving.observer.of(CommandAnswered)] == ["done"])
