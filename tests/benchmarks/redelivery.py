@@ -5,7 +5,6 @@ held against its outcome on the strict DynamoDB in this process, which bills as 
 """
 
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -37,24 +36,23 @@ _LOOK_SECONDS = 0.002
 
 def redelivery(sizes: Sizes) -> Iterator[Figure]:
     """Measure a rewind against the live rate, and a plan against what came of it."""
-    lives: list[Spent] = []
-    agains: list[Spent] = []
+    found: list[tuple[Spent, Spent]] = []
     read = 0
     for _ in range(sizes.fold_rounds):
         with tempfile.TemporaryDirectory(prefix="projectiond-bench-") as scratch:
             directory = Path(scratch)
             read = write_flights(directory / "log.jsonl", sizes.log_lines)
-            live, again, cursor = anyio.run(_rewound, directory)
-            assert cursor.suppressed["position"] == cursor.counters["read"] == read
-            lives.append(live)
-            agains.append(again)
+            anyio.run(_rewound, directory, found)
+    lives, agains = [live for live, _ in found], [again for _, again in found]
     live, again = (min(spent.wall for spent in side) for side in (lives, agains))
     name = f"rewind of {read:,} events on SQLite, suppressed by position (wall)"
     yield figure(name, read / again, "events/s", baseline=read / live, goal="ratio >= 3")
     micro = 1e6 / read
     live, again = (min(spent.cpu for spent in side) * micro for side in (lives, agains))
     yield figure("  the same (CPU)", again, "µs/event", baseline=live)
-    outcomes = [anyio.run(_planned, sizes.strict_events) for _ in range(sizes.dynamodb_rounds)]
+    outcomes: list[_Outcome] = []
+    for _ in range(sizes.dynamodb_rounds):
+        anyio.run(_planned, sizes.strict_events, outcomes)
     best = min(outcomes, key=lambda one: abs(one.seconds - one.planned_seconds))
     wrong = sum(one.planned_events != one.events or one.planned_duplicates != one.duplicates for one in outcomes)
     yield figure(
@@ -66,8 +64,8 @@ def redelivery(sizes: Sizes) -> Iterator[Figure]:
     yield figure("  duration, plan against outcome (least disturbed)", off * 100, "%", goal="value <= 15")
 
 
-async def _rewound(directory: Path) -> tuple[Spent, Spent, Redelivery]:
-    """Fold a log, then rewind it whole."""
+async def _rewound(directory: Path, found: list[tuple[Spent, Spent]]) -> None:
+    """Fold a log, then rewind it whole; note what either took."""
     settings = settings_for(directory / "rows.db", "projections.punctuality", "flights", str(directory / "log.jsonl"))
     async with built(settings) as daemon, anyio.create_task_group() as tasks:
         watch = Stopwatch()
@@ -77,10 +75,10 @@ async def _rewound(directory: Path) -> tuple[Spent, Spent, Redelivery]:
         watch = Stopwatch()
         await daemon.control.run(Rewind(Target("punctuality"), "earliest"), _BY, "bench", lambda _: None, 60.0)
         cursor = await _ended(daemon.runtime.store, Generation("punctuality", 1))
-        again = watch.read()
+        found.append((live, watch.read()))
+        assert cursor.suppressed["position"] == cursor.counters["read"]
         await daemon.supervisor.drain(10.0)
         tasks.cancel_scope.cancel()
-    return live, again, cursor
 
 
 async def _ended(store: Store, generation: Generation) -> Redelivery:
@@ -104,7 +102,7 @@ class _Outcome:
     seconds: float
 
 
-async def _planned(events: int) -> _Outcome:
+async def _planned(events: int, outcomes: list[_Outcome]) -> None:
     """Dead-letter one event in twenty, mend the handler, plan a replay of everything, and carry it out."""
     broken = {f"e({at},)" for at in range(_POISON_EVERY, events + 1, _POISON_EVERY)}
 
@@ -129,20 +127,11 @@ async def _planned(events: int) -> _Outcome:
         plan = await running.control.run(ReplayPlan(target, "earliest", str(events)), _BY, "plan", lambda _: None)
         assert isinstance(plan, PlanReport)
         facts = len(running.observer.facts)
-        began = time.perf_counter()
         command = ReplayApply(target, "earliest", str(events), plan.plan)
         await running.control.run(command, _BY, "apply", lambda _: None)
         cursor = await _ended(store, running.scope().of)
-        seconds = time.perf_counter() - began
         billed = [fact.consumed for fact in running.observer.facts[facts:] if isinstance(fact, UnitsConsumed)]
-    units = sum(count for one in billed for name, count in one.items() if name.startswith("wcu"))
-    return _Outcome(
-        planned_events=plan.events,
-        planned_duplicates=plan.duplicates,
-        planned_units=plan.units,
-        planned_seconds=plan.duration.total_seconds(),
-        events=cursor.counters["read"],
-        duplicates=sum(cursor.suppressed.values()),
-        units=units,
-        seconds=seconds,
-    )
+        units = sum(count for one in billed for name, count in one.items() if name.startswith("wcu"))
+        seconds = (cursor.ended - cursor.began).total_seconds() if cursor.ended is not None else 0.0
+        done = (cursor.counters["read"], sum(cursor.suppressed.values()), units, seconds)
+        outcomes.append(_Outcome(plan.events, plan.duplicates, plan.units, plan.duration.total_seconds(), *done))

@@ -7,6 +7,7 @@ A rig owns one source with the shard `a`, and writes to the log behind it: `grow
 from collections.abc import Sequence
 from typing import Protocol
 
+from daemon.core.batcher import Passed
 from daemon.core.events import Event, Record
 from daemon.core.positions import START, Position
 from daemon.ports.source import Reader, Source
@@ -101,6 +102,52 @@ class LogContract:
         assert chunk.through >= chunk.records[-1].position
         given = len(chunk.records)
         assert ids_of(await read_on(rig, chunk.through, 9 - given)) == names[given:]
+
+    async def test_what_is_passed_over_is_counted(self, rig: Rig) -> None:
+        """Skimming passes over exactly the records below a position; reading goes on with the one that stands there."""
+        names = [f"e{n}" for n in range(40)]
+        await rig.grow(names)
+        records = await read_on(rig, START, 40)
+        for target in (0, 1, 17, 39):
+            reader = await rig.source.open(rig.shard, START, None, records[-1].position)
+            count = 0
+            for _ in range(500):
+                passed = await reader.skim(records[target].position, MANY)
+                count += passed.count
+                assert passed.through < records[target].position
+                if count >= target and not passed.count:
+                    break
+            assert count == target
+            assert ids_of(await drain(reader, 40 - target)) == names[target:]
+            await reader.aclose()
+
+    async def test_a_whole_range_is_passed_over(self, rig: Rig) -> None:
+        """Without a limit a range is skimmed to its end, which is told; reading behind it gives nothing more."""
+        names = [f"e{n}" for n in range(30)]
+        await rig.grow(names)
+        records = await read_on(rig, START, 30)
+        until = records[20].position
+        reader = await rig.source.open(rig.shard, records[4].position, None, until)
+        count, ends, passed = 0, False, Passed(0, START)
+        for _ in range(500):
+            passed = await reader.skim(None, MANY)
+            count, ends = count + passed.count, ends or passed.ends
+            if ends:
+                break
+        assert (count, passed.through) == (16, until)
+        assert (await reader.read(10, MANY)).ends_shard
+        await reader.aclose()
+
+    async def test_what_was_kept_is_restored(self, rig: Rig) -> None:
+        """Of positions and raw bytes the same events are made again, as they would be read."""
+        await rig.grow([f"e{n}" for n in range(6)])
+        records = await read_on(rig, START, 6)
+        restored = await rig.source.restore(rig.shard, [(one.position, one.raw) for one in records[1:4]])
+        assert [None if one is None else (one.position, one.raw) for one in restored] == [
+            (one.position, one.raw) for one in records[1:4]
+        ]
+        assert ids_of([one for one in restored if one is not None]) == ["e1", "e2", "e3"]
+        assert list(await rig.source.restore(rig.shard, [])) == []
 
     async def test_growth_is_followed(self, rig: Rig) -> None:
         """At its end the log says so with `at_end`; what is written afterwards comes through the same opening."""
