@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import anyio
 
-from daemon.core.errors import ProjectiondError
 from daemon.core.identity import Scope
 from daemon.ports.clock import Clock
 from daemon.ports.source import Backlog, Source
@@ -89,7 +88,7 @@ class BacklogWatch:
             try:
                 with anyio.move_on_after(self._answer_seconds):
                     backlog = await self._sources[shard.scope.source].backlog(shard.scope.shard, shard.position)
-            except ProjectiondError:
+            except Exception:  # noqa: BLE001 - whatever it is, looking ends no daemon
                 backlog = None
             if backlog is not None:
                 known[shard.scope] = self._lag(shard, backlog)

@@ -275,7 +275,9 @@ async def test_a_shard_that_is_caught_up_is_not_asked_about():
     assert watched.log.asked == 0
 
 
-@pytest.mark.parametrize("answer", [SourceUnavailable("away"), None], ids=["an error", "silence"])
+@pytest.mark.parametrize(
+    "answer", [SourceUnavailable("away"), ValueError("a bug"), None], ids=["an error", "a bug", "silence"]
+)
 async def test_a_log_that_does_not_answer_leaves_its_lag_unknown(answer: Exception | None):
     """Neither an old lag nor an invented one is shown; the next answer is."""
     watched = Watched()
