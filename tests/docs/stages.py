@@ -188,9 +188,10 @@ def dead_letters(place: Path) -> Generator[None]:
 
 @contextmanager
 def log_lost(place: Path) -> Generator[None]:
-    """A log that was cut and begun anew under its name."""
+    """A log that was cut and begun anew under its name, and a copy from before."""
     shop(place, [placed(number) for number in range(1, 5)])
     fold(place)
+    (place / "backup.jsonl").write_bytes((place / "orders-0.jsonl").read_bytes())
     (place / "orders-0.jsonl").write_text(placed(8) + "\n", encoding="utf-8")
     fold(place, code=1)
     yield
