@@ -114,7 +114,7 @@ def _check_index(index: Index) -> None:
         raise Mistake(f"index {index.name!r}: {message}", remedy) from None
     if len(set(attributes)) != len(attributes):
         raise Mistake(f"index {index.name!r} has {index.hash!r} as hash and as range", "leave out range=")
-    numbers: object = index.numbers
+    numbers = cast("object", index.numbers)
     if not isinstance(numbers, tuple) or not set(cast("tuple[object, ...]", numbers)) <= set(attributes):
         raise Mistake(
             f"index {index.name!r} has numbers={numbers!r:.80}",

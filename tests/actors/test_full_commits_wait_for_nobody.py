@@ -4,11 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from daemon.core.batcher import BatchPolicy
+from daemon.core.batcher import BatchPolicy, Chunk
 from daemon.core.commit import Limits
 from daemon.core.positions import Position
-from daemon.ports.source import Chunk, Reader
-from daemon.testing.memory_source import MemorySource
+from daemon.testing.memory_source import MemoryReader, MemorySource
 from daemon.testing.memory_store import MemoryStore
 from tests.support.engine import FAST, counting, engine, event
 
@@ -30,7 +29,9 @@ class Asked(MemorySource):
         self.add_shard("s0")
         self.append("s0", *[event(number + 1, key=f"k{number}") for number in range(MANY + 5)])
 
-    async def open(self, shard: str, after: Position, incarnation: str | None, until: Position | None = None) -> Reader:
+    async def open(
+        self, shard: str, after: Position, incarnation: str | None, until: Position | None = None
+    ) -> MemoryReader:
         """Open a reader that notes it."""
         reader, asked = await super().open(shard, after, incarnation, until), self.asked
         read = reader.read

@@ -6,7 +6,7 @@ there is told with its price.
 
 import os
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -97,7 +97,7 @@ class Billed:
 
 
 @asynccontextmanager
-async def visiting(name: str, reach: Connecting, prefix: str) -> AsyncIterator[Connecting]:
+async def visiting(name: str, reach: Connecting, prefix: str) -> AsyncGenerator[Connecting]:
     """Reach one of `SERVERS` for one test; as a guest, be billed and leave no table behind."""
     if name != AWS and "://" not in name:
         yield reach

@@ -5,9 +5,12 @@ Owns what becomes of an item of the daemon's own that is not in its form. Must n
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import wraps
-from typing import Any
+from typing import Any, cast
 
 from daemon.core.errors import StoreDamaged
+
+
+_SHOWN = 200
 
 
 def whole[**P, T](what: str, remedy: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
@@ -19,10 +22,9 @@ def whole[**P, T](what: str, remedy: str) -> Callable[[Callable[P, T]], Callable
             try:
                 return read(*args, **named)
             except (LookupError, ValueError, TypeError, AttributeError, ArithmeticError) as error:
-                item: Any = next(arg for arg in args if isinstance(arg, Mapping))
-                place = "/".join(repr((item.get(name) or {}).get("S"))[:200] for name in ("pk", "sk"))
+                item = next(cast("Mapping[str, Any]", arg) for arg in args if isinstance(arg, Mapping))
                 raise StoreDamaged(
-                    f"{what} at {place} was not written by projectiond, or is damaged ({error!r:.200}); {remedy}"
+                    f"{what} at {_place(item)} was not written by projectiond, or is damaged ({error!r:.200}); {remedy}"
                 ) from error
 
         return reading
@@ -37,3 +39,8 @@ def readable[T](read: Callable[[Mapping[str, Any]], T], items: Iterable[Mapping[
             yield read(item)
         except StoreDamaged:
             continue
+
+
+def _place(item: Mapping[str, Any]) -> str:
+    keys = (cast("dict[str, Any]", item.get(name) or {}) for name in ("pk", "sk"))
+    return "/".join(repr(key.get("S"))[:_SHOWN] for key in keys)

@@ -300,7 +300,7 @@ class Requests:
 
 
 _PUT, _ADD = WriteKind.PUT, WriteKind.ADD
-_ALL_PUT, _ONE = frozenset({_PUT}), frozenset({1})
+_ALL_PUT, _ONE = {_PUT}, {1}
 
 
 # ----------------------------------------------------------------------------------------------------- templates
