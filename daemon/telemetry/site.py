@@ -2,7 +2,8 @@
 
 Owns what is wired to what. Must not know settings, adapters or actors: it is told what to look at.
 
-Invariant: a port that cannot be had stops nothing; it is said once, and tried again.
+Invariants: a port that cannot be had stops nothing; it is said once, and tried again. Nothing that goes wrong here ends
+the daemon.
 """
 
 import platform
@@ -89,13 +90,16 @@ class TelemetrySite:
             sights.shards, watch.lag, sights.budgets, sights.sources, sights.generations
         )  # fmt: skip
         self.health.vitals, self.health.phase = sights.shards, Phase.RUNNING
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self.delay.run)
-            tasks.start_soon(watch.run)
-            tasks.start_soon(self.health.watch, checks)
-            while not self.listener.listening:
-                await self._clock.sleep(_AGAIN_SECONDS)
-                await self.open()
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self.delay.run)
+                tasks.start_soon(watch.run)
+                tasks.start_soon(self.health.watch, checks)
+                while not self.listener.listening:
+                    await self._clock.sleep(_AGAIN_SECONDS)
+                    await self.open()
+        except Exception as error:  # noqa: BLE001 - a bug in looking ends no daemon
+            self._logger.error("metrics and health are not kept up any more, please report it", error=error)  # noqa: TRY400 - the field holds it
 
     def draining(self) -> None:
         """Tell that the daemon was asked to stop."""

@@ -15,7 +15,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from daemon.core.identity import Scope
 from daemon.ports.observer import BatchCommitted
+from daemon.ports.vitals import ShardVitals
 from daemon.telemetry import Logger, listener
+from daemon.telemetry.exposition import Sights
 from daemon.telemetry.health import Phase, Thresholds
 from daemon.telemetry.site import Place, TelemetrySite
 from daemon.testing.clock import VirtualClock
@@ -25,6 +27,8 @@ pytestmark = pytest.mark.anyio
 
 HOST = "127.0.0.1"
 PATIENCE_SECONDS = 30.0
+_LONG = 8_000_000
+"""Characters that no kernel takes for a client which does not."""
 
 
 @dataclass
@@ -62,6 +66,13 @@ class Asked:
             head, _, body = (await reader.read(-1)).partition(b"\r\n\r\n")
         first, *lines = head.decode().split("\r\n")
         return Answer(int(first.split()[1]), dict(line.split(": ", 1) for line in lines), body)
+
+    async def until(self, status: int) -> Answer:
+        """Ask for metrics until that is the answer."""
+        with anyio.fail_after(PATIENCE_SECONDS):
+            while (answer := await self.ask("/metrics")).status != status:
+                await anyio.lowlevel.checkpoint()
+        return answer
 
 
 @asynccontextmanager
@@ -168,20 +179,20 @@ async def test_clients_that_never_read_are_ended_and_others_answered(logs: Logs,
     """As many clients as answers may be on their way ask and read nothing: others are told to come again, health is
     answered, and once the silent ones' time is over everything is as before.
     """
-    monkeypatch.setattr(listener, "CONNECTION_SECONDS", 0.6)
+    monkeypatch.setattr(listener, "CONNECTION_SECONDS", 2.0)
     monkeypatch.setattr(listener, "WAIT_SECONDS", 0.05)
-    async with listening(logs, shards=500) as asked:
+    async with listening(logs) as asked:
+        chunks = asked.site.exposition.chunks
+        asked.site.exposition.chunks = lambda: iter([*chunks(), "#" * _LONG])  # pyright: ignore[reportAttributeAccessIssue]
         for _ in range(listener.ANSWERS):
             deaf = asked.held.enter_context(socket.socket())
             deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             deaf.connect((HOST, asked.site.listener.port))
             deaf.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
-        answer = await asked.ask("/metrics")
-        assert (answer.status, answer.headers.get("Retry-After")) == (503, "5")
+        refused = await asked.until(503)
+        assert refused.headers["Retry-After"] == "5"
         assert (await asked.ask("/healthz")).status == 200
-        with anyio.fail_after(PATIENCE_SECONDS):
-            while (await asked.ask("/metrics")).status != 200:
-                await anyio.lowlevel.checkpoint()
+        await asked.until(200)
         await asked.clock.advance(1)
         text = (await asked.ask("/metrics", Accept_Encoding="gzip")).body
         assert f'projectiond_scrapes_total{{result="dropped"}} {listener.ANSWERS}'.encode() in gzip.decompress(text)
@@ -233,6 +244,18 @@ async def test_a_taken_port_stops_nothing_and_is_tried_again(logs: Logs):
     await second.open()
     assert second.listener.listening
     await second.aclose()
+
+
+async def test_a_bug_in_looking_ends_no_daemon(logs: Logs):
+    """What fails while the site looks around is told, and whoever runs it goes on."""
+
+    def broken() -> list[ShardVitals]:
+        raise ValueError("a bug")
+
+    async with listening(logs) as asked:
+        await asked.site.run(Sights(broken), {}, {})
+        assert logs.records[-1]["event"] == "metrics and health are not kept up any more, please report it"
+        assert (await asked.ask("/startupz")).status == 200
 
 
 async def test_a_page_that_fails_harms_nobody(logs: Logs):
