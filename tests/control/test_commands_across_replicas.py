@@ -363,7 +363,8 @@ async def test_a_rewind_waits_for_the_one_under_way(shared: Shared) -> None:
 
     async with pair(shared, source) as (first, second):
         first.line.refuses = refuse
-        begun = await first.control.change(Rewind(at("s0"), "earliest"), ALICE, "first", [].append)
+        told: list[object] = []
+        begun = await first.control.change(Rewind(at("s0"), "earliest"), ALICE, "first", told.append)
         assert [shard.status for shard in begun.shards] == ["underway"]
         with pytest.raises(CommandRefused, match=r"rewind has to wait: rewind \(operation 1\) is under way") as refused:
             await second.ask(Rewind(Target("counting"), "earliest"))

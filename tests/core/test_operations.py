@@ -162,7 +162,8 @@ def test_what_a_shard_makes_of_a_command(
 )
 def test_a_skip_holds_only_where_it_was_shown(arguments: Mapping[str, str], refusal: str | None) -> None:
     """Compare-and-set on the position: a shard that moved is left alone."""
-    to = skip_target(Checkpoint(position=(7,)), operation("skip", ONE, **arguments))
+    asked = replace(operation("skip", ONE), arguments=arguments)
+    to = skip_target(Checkpoint(position=(7,)), asked)
     if refusal is None:
         assert to == (9,)
     else:
