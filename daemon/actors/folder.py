@@ -21,7 +21,7 @@ from daemon.actors.windows import ShardWindow
 from daemon.core.batcher import Batcher, Chunk
 from daemon.core.checkpoint import Checkpoint
 from daemon.core.circuit import Circuit, Tripped, pass_through
-from daemon.core.commit import Committed, Duplicate, Fenced, Rejected, RowMoved, TooLarge
+from daemon.core.commit import Committed, Duplicate, Fenced, Rejected, RowMoved, TooLarge, Unlisted
 from daemon.core.dedup import Evidence, Judged, Verdict, judge_by_event, judge_by_position, judge_packed
 from daemon.core.errors import RowsContended, StoreRefused, Superseded
 from daemon.core.events import Event, Record
@@ -359,6 +359,8 @@ class Folder:
             case TooLarge(detail=detail) | Rejected(detail=detail):
                 self._refused(sent, Failure("rejected" if isinstance(answer, Rejected) else "too-large", detail))
                 self._discard()
+            case Unlisted():
+                raise StoreRefused(f"{self.scope.label}: the store misses waiting entries that no live commit names")
             case Fenced(checkpoint=now):
                 raise Superseded(
                     f"{self.scope.label}: epoch {self.checkpoint.epoch} was superseded "

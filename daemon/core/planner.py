@@ -45,8 +45,8 @@ class PlanContext:
     """What a commit is planned on.
 
     `now` is aware; `before` is the checkpoint it goes on top of, `pending` the segment of a commit still in flight.
-    `settles` and `skips` go into the commit as they are. `identify` gives the log's incarnation for the newest record and
-    position; `dead_run` the dead letters in a row.
+    `settles` and `skips` go into the commit as they are. `identify` gives the log's incarnation for the newest record
+    and position; `dead_run` the dead letters in a row.
     """
 
     scope: Scope
