@@ -6,6 +6,7 @@ import time
 from http.client import HTTPConnection
 from typing import Any
 
+from daemon.demo.services.dynoxide import Dynoxide
 from tests.support.commands import PATIENCE_SECONDS, Running, Workplace
 
 OPEN = {
@@ -110,6 +111,43 @@ def test_a_log_that_is_away_is_named_and_nothing_dies_of_it(shop: Workplace):
         assert detail["store"]["reachable"]
         assert not detail["sources"]["orders"]["reachable"]
         daemon.end(signal.SIGTERM)
+
+
+def test_a_daemon_that_lost_its_shard_says_so(shop: Workplace):
+    """A second daemon takes the shard: the first counts a fenced commit and a lost shard, the second what it folds."""
+    with shop.running("run", **OPEN) as first, shop.running("run", **OPEN) as second:
+        lost, won = Asked(first), Asked(second)
+        for asked in (lost, won):
+            _until(lambda asked=asked: asked.number("epoch_changes_total") == 1)
+        shop.append(("e1", "OrderPlaced", {"order_id": "a", "total": 1}))
+        _until(lambda: (lost.number("shard_fenced_total") or 0) + (won.number("shard_fenced_total") or 0) == 1)
+        if won.number("shard_fenced_total"):
+            lost, won = won, lost  # whichever was slower to take it
+        _until(lambda: won.number("events_applied_total") == 1)
+        assert lost.number("commits_total", 'outcome="fenced"') == 1
+        assert lost.number("shard_epoch") is None
+        assert lost.number("events_applied_total") == 0
+        assert won.number("shard_epoch") == 2
+
+
+def test_units_of_a_store_that_bills_them_are_what_the_run_tells(
+    shop: Workplace, dynoxide: Dynoxide, table_prefix: str
+):
+    """On DynamoDB the units of rows are, by kind, those of the result; bytes of transactions are counted too."""
+    shop.replace("projectiond.toml", 'path = "var/shop.db"', f'kind = "dynamodb"\nprefix = "{table_prefix}"')
+    there = {"AWS_ACCESS_KEY_ID": "AKIDTEST", "AWS_SECRET_ACCESS_KEY": "hunter2", "AWS_REGION": "us-east-1"}
+    store = {"ENDPOINT_URL": dynoxide.endpoint, "ALLOW_TEST_ENDPOINT": "true"}
+    there |= {f"PROJECTIOND__STORE__{name}": value for name, value in store.items()}
+    shop.append(*((f"e{number}", "OrderPlaced", {"order_id": str(number), "total": 1}) for number in range(30)))
+    with shop.running("run", "--json", **OPEN, **there) as daemon:
+        asked = Asked(daemon)
+        _until(lambda: asked.number("events_applied_total") == 30)
+        shop_s = 'projection="order-summary",generation="1",operation="write",kind="rows"'
+        rows = asked.number("store_units_total", shop_s)
+        assert asked.number("commit_bytes_total") not in {None, 0}
+        ended = daemon.end(signal.SIGTERM)
+    (bill,) = [bill for bill in ended.document["consumed"] if bill["projection"] == "order-summary"]
+    assert rows == bill["units"]["wcu:rows"] > 30
 
 
 def _shipped(shop: Workplace) -> str:
