@@ -9,7 +9,6 @@ from typing import Any, cast
 
 from daemon.core.errors import StoreDamaged
 
-
 _SHOWN = 200
 
 
