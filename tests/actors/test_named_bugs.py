@@ -6,13 +6,16 @@ from dataclasses import replace
 import anyio
 import pytest
 
+from daemon.actors.shard import ShardActor
 from daemon.actors.supervisor import Supervisor
+from daemon.actors.windows import WindowMemory
 from daemon.core.checkpoint import Checkpoint, CheckpointState, Fence
 from daemon.core.circuit import CircuitPolicy
 from daemon.core.commands import Pause, Resume
 from daemon.core.commit import Busy
 from daemon.core.errors import SourceUnavailable, StoreUnavailable
 from daemon.core.identity import Generation, RowKey, Scope
+from daemon.core.leases import Claim
 from daemon.core.lifecycle import ShardState
 from daemon.core.projection import OnError
 from daemon.core.rows import StoredRow
@@ -22,7 +25,7 @@ from daemon.testing.memory_source import MemorySource
 from daemon.testing.memory_store import MemoryStore
 from tests.actors.test_commit_outcomes import log, totals
 from tests.actors.test_supervision import two_shards
-from tests.support.engine import FAST, counting, engine, event
+from tests.support.engine import FAST, PATIENCE_SECONDS, counting, engine, event
 
 pytestmark = pytest.mark.anyio
 
@@ -148,6 +151,39 @@ async def test_a_dead_processs_shard_is_taken_although_the_store_was_away_at_the
         await again.until(lambda: bool(again.supervisor.actors))
         await again.until(lambda: again.state() in {ShardState.RUNNING, ShardState.FENCED})
         assert again.state() is ShardState.RUNNING
+
+
+class Overtaken(MemoryStore):
+    """A store in which a rival takes what is being taken, once, between the look and the take."""
+
+    rival = ""
+
+    async def take(
+        self, scope: Scope, owner: str, initial: Checkpoint, over: Fence | None = None, *, seen: int | None = None
+    ) -> Checkpoint:
+        """Take a shard, behind the rival."""
+        rival, self.rival = self.rival, ""
+        if rival:
+            await super().take(scope, rival, initial)
+        return await super().take(scope, owner, initial, over, seen=seen)
+
+
+async def test_a_claim_is_part_of_the_take() -> None:
+    """A lease that a rival takes between the look and the take stays the rival's: the loser is fenced, and waits."""
+    store, source, spec = Overtaken(), log(0), counting()
+    source.add_shard("s9")
+    await store.open()
+    scope = Scope(spec.name, 1, "memory", "s9")
+    expired = await store.take(scope, "dead/1", Checkpoint())
+    store.rival = "rival/1"
+    async with engine(spec, store, log(0)) as running:
+        runtime = replace(running.runtime, sources={"memory": source})
+        actor = ShardActor(runtime, scope, spec, WindowMemory(100), Claim(over=expired.fence))
+        with anyio.fail_after(PATIENCE_SECONDS):
+            assert await actor.run() is ShardState.FENCED
+    stands = await store.read_checkpoint(scope)
+    assert stands is not None
+    assert (stands.owner, stands.epoch) == ("rival/1", expired.epoch + 1)
 
 
 async def test_a_bug_met_while_a_dead_processs_shard_is_taken_parks_it() -> None:
