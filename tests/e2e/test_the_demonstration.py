@@ -97,8 +97,9 @@ def test_it_kills_resumes_and_proves_every_row(tmp_path: Path):
     ]  # fmt: skip
 
 
-def test_replicas_are_killed_in_turn_and_together(tmp_path: Path):
+def test_replicas_are_killed_in_turn_and_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Two daemons divide the shards; one is killed, then the other, then both, and all is exact and right."""
+    monkeypatch.setenv("PROJECTIOND__METRICS__ENABLED", "false")
     said = io.StringIO()
     options = DemoOptions(directory=tmp_path / "demo", csv=SLICE, limit=500, replicas=2)
     with Shown(Console(file=said)) as display, demonstration(options, display) as demo:
