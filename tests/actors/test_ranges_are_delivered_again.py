@@ -80,7 +80,7 @@ def folded(positions: Sequence[int], keys: int = 7) -> dict[str, Any]:
 async def reached(running: Engine, position: int) -> None:
     """Wait until the live position is there: an end that was told may be the one before the log grew."""
     with anyio.fail_after(PATIENCE_SECONDS):
-        while (await running.checkpoint()).position < (position,):
+        while (await running.checkpoint()).position < (position,):  # noqa: ASYNC110 - any state, not an event of ours
             await anyio.sleep(0.001)
 
 
