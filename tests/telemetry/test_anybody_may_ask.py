@@ -175,6 +175,27 @@ async def test_five_hundred_scrapes_at_once_are_all_answered(logs: Logs):
         assert (await asked.ask("/healthz")).status == 200
 
 
+async def test_shards_go_on_while_a_scrape_is_written(logs: Logs):
+    """Between any two pieces of the text, whoever waits for the event loop has a turn."""
+    turns = 0
+
+    async def shard() -> None:
+        nonlocal turns
+        while True:
+            await anyio.lowlevel.checkpoint()
+            turns += 1
+
+    async with listening(logs, shards=200) as asked, anyio.create_task_group() as tasks:
+        pieces = sum(1 for _ in asked.site.exposition.chunks())
+        metrics = listener.Metrics(asked.site.exposition, asked.clock.monotonic)
+        tasks.start_soon(shard)
+        await anyio.lowlevel.checkpoint()
+        before = turns
+        await metrics.text(packed=False)
+        assert turns - before >= pieces > 80
+        tasks.cancel_scope.cancel()
+
+
 async def test_clients_that_never_read_are_ended_and_others_answered(logs: Logs, monkeypatch: pytest.MonkeyPatch):
     """As many clients as answers may be on their way ask and read nothing: others are told to come again, health is
     answered, and once the silent ones' time is over everything is as before.
