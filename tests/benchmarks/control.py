@@ -27,6 +27,8 @@ _MILLI = 1_000.0
 _PATIENCE_SECONDS = 30.0
 _COMMANDS_A_ROUND = 5
 _PAUSE_EVERY = 4
+_BETWEEN_SECONDS = 0.05
+"""Between two commands: folding makes way on credit, which commands without end would use up."""
 
 
 def control(sizes: Sizes) -> Iterator[Figure]:
@@ -39,7 +41,9 @@ def control(sizes: Sizes) -> Iterator[Figure]:
     while len(asked) < commands or len(paused) < pauses:
         with _folding(sizes.log_lines) as (socket, told):
             while not _caught_up(socket) and (len(asked) < commands or len(paused) < pauses):
-                asked += [_seconds(socket, "status", {}) for _ in range(_COMMANDS_A_ROUND)]
+                if len(asked) < commands:  # first, undisturbed: a shard that goes on loads its markers anew
+                    asked += [_seconds(socket, "status", {}) for _ in range(_COMMANDS_A_ROUND)]
+                    continue
                 paused.append(_seconds(socket, "pause", {"target": "all"}))
                 _seconds(socket, "resume", {"target": "all"})
         commits += told
@@ -125,6 +129,7 @@ def _caught_up(socket: Path) -> bool:
 
 
 def _seconds(socket: Path, command: str, args: Mapping[str, Any]) -> float:
+    time.sleep(_BETWEEN_SECONDS)
     start = time.perf_counter()
     _ask(socket, command, args)
     return time.perf_counter() - start
