@@ -45,8 +45,11 @@ _PARSERS: dict[str, Callable[[str], object]] = {
     "yaml": yaml.safe_load,
 }
 RUN = ("sh", "python")
-_VARIABLES = {"PROJECTIOND__METRICS__PORT": "0", "AWS_DEFAULT_REGION": "eu-central-1"}
-"""Pages run beside other daemons: any free port instead of the usual one. A reader's shell knows his region."""
+_VARIABLES = {
+    "PROJECTIOND__METRICS__PORT": "0",  # pages run beside other daemons
+    "AWS_DEFAULT_REGION": "eu-central-1",  # a reader's shell knows his region
+    "PYTHONDONTWRITEBYTECODE": "1",  # a page edits code within the second that the cache can tell
+}
 
 
 @dataclass(frozen=True, slots=True)
