@@ -222,7 +222,9 @@ class Folder:
             try:
                 upcast = upcasters.get(record.type)
                 key = RowKey(MAIN_VIEW, key_of(upcast(record) if upcast else record))
-            except Exception:  # noqa: BLE001, S112 - the fold meets the same error and judges it
+            except MemoryError:
+                raise
+            except BaseException:  # noqa: BLE001, S112 - the fold meets the same error and judges it
                 continue
             if lookup(key) is UNLOADED:
                 keys.add(key)

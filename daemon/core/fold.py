@@ -10,6 +10,10 @@ pass may be thrown away and run again at will; that is how every hard case is so
 * a handler raises: on a settled base the pass runs once more, carefully: what each event does is taken back when it
   fails, so that no later event is judged on its remains; on top of an uncommitted batch nothing is decided
   (`Unsettled`), since the row it saw may never exist. A gap in a sequence is treated alike;
+* whatever user code raises is a failure of its event, even what is no Exception (`sys.exit`, a panic of an extension
+  module, a cancellation that it made itself): nothing is awaited here, so that no real cancellation can surface, and
+  the daemon reads signals from its loop before it opens a store, so that no KeyboardInterrupt is Python's own. But for
+  `RowNeeded`, which is ours, and MemoryError, which is no event's fault;
 * only a prefix can be committed: the caller folds that prefix again.
 
 Invariants: handlers run in log order; a failed event leaves no trace in any row; nothing here awaits or keeps state
@@ -166,7 +170,7 @@ class Fold:
                 continue
             except MemoryError:
                 raise
-            except Exception as error:  # noqa: BLE001 - whatever a handler raises is a verdict on its event
+            except BaseException as error:  # noqa: BLE001 - whatever a handler raises is a verdict on its event
                 self.raised = True
                 if careful and isinstance(record, Event):
                     del self._effects[effects:]
@@ -219,7 +223,7 @@ class Fold:
                 continue
             except MemoryError:
                 raise
-            except Exception:  # noqa: BLE001 - the careful pass finds out what it says about its event
+            except BaseException:  # noqa: BLE001 - the careful pass finds out what it says about its event
                 self.raised = True
                 return
         self._end_plain([record for record in records if type(record) is Event] if bad else records)
@@ -266,7 +270,7 @@ class Fold:
                     view.settle()
         except MemoryError:
             raise
-        except Exception as error:  # noqa: BLE001 - a value of a broken class raises what it likes, as in a handler
+        except BaseException as error:  # noqa: BLE001 - a value of a broken class raises what it likes, as in a handler
             self.steady = self.steady and not isinstance(error, Unsteady)
             return True
         return False
@@ -394,7 +398,9 @@ class Fold:
             upcast = self._spec.upcasters.get(record.type)
             event = upcast(record) if upcast else record
             self._advance(self._other(RowKey(MAIN_VIEW, record.key), event), event)
-        except (Exception, RowNeeded):  # noqa: BLE001 - the same failure that is being dead-lettered, or noted as missing
+        except MemoryError:
+            raise
+        except BaseException:  # noqa: BLE001 - the same failure that is being dead-lettered, or a row noted as missing
             return
 
     def _park(self, index: int, key: str, failure: Failure) -> None:
@@ -455,7 +461,7 @@ class Fold:
         self._park(index, event.key, failure)
         return None
 
-    def _fail(self, index: int, record: Event, error: Exception) -> Stop | None:
+    def _fail(self, index: int, record: Event, error: BaseException) -> Stop | None:
         """Take back what the event did and account for its failure."""
         for saved in (self._undo or {}).values():
             saved.restore()
@@ -472,10 +478,12 @@ def _later(watermark: datetime | None, moment: datetime | None) -> datetime | No
     return moment if moment is not None and (watermark is None or moment > watermark) else watermark
 
 
-def _text(error: Exception) -> str:
+def _text(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception:  # noqa: BLE001 - a broken error class must not turn one event's failure into the shard's
+    except MemoryError:
+        raise
+    except BaseException:  # noqa: BLE001 - a broken error class must not turn one event's failure into the shard's
         return "(its text cannot be read)"
 
 

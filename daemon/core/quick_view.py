@@ -134,7 +134,7 @@ class QuickView(View):
         except Unsteady:
             self._fold.raised, self._fold.steady = True, False
             raise
-        except Exception:
+        except BaseException:
             self._fold.raised = True
             raise
 

@@ -372,7 +372,9 @@ def _key_of(entry: Entry, spec: ProjectionSpec) -> str:
     try:
         upcast = spec.upcasters.get(record.type)
         return spec.key(upcast(record) if upcast else record)
-    except Exception:  # noqa: BLE001 - a user's function; see above
+    except MemoryError:
+        raise
+    except BaseException:  # noqa: BLE001 - a user's function; see above
         return ""
 
 

@@ -1,5 +1,6 @@
 """Each mended mistake of the core, by name."""
 
+from asyncio import CancelledError
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -561,3 +562,86 @@ def test_what_only_acts_as_an_integer_fails_its_event_though_a_later_one_hides_i
     events: list[Record] = [did("e1", 1), did("e2", 2, odd=True), did("e3", 3), did("e4", 4, key=keys[1])]
     commit = planning(events, a_spec(handler))
     assert [one.event_id for one in commit.dead_letters] == ["e2"]
+
+
+class Panic(BaseException):
+    """What an extension module raises that looks past `except Exception`."""
+
+
+OUTSIDE_EXCEPTION = [SystemExit, KeyboardInterrupt, GeneratorExit, CancelledError, Panic]
+
+
+def poisoned(kind: type[BaseException], event: Event) -> None:
+    """Raise for the event that is poison."""
+    if event.data.get("poison"):
+        raise kind("the end")
+
+
+@pytest.mark.parametrize("kind", OUTSIDE_EXCEPTION)
+@pytest.mark.parametrize("careful", [False, True])
+def test_what_is_no_exception_is_a_failed_event_all_the_same(kind: type[BaseException], careful: bool) -> None:
+    """A handler that calls `sys.exit`, or raises whatever else, fails its event and neither the batch nor the daemon;
+    so it is where upcasters keep a batch from being a plain one.
+    """
+
+    def handler(view: View, event: Event) -> None:
+        view.add(n=1)
+        poisoned(kind, event)
+
+    spec = a_spec(handler, upcasters={"old": lambda event: event} if careful else {})
+    commit = planning([did("e1", 1), did("e2", 2, poison=True), did("e3", 3)], spec)
+    (letter,) = commit.dead_letters
+    assert (letter.event_id, letter.reason, letter.detail) == ("e2", "handler-raised", f"{kind.__name__}: the end")
+    assert [write.attributes for write in commit.rows] == [{"n": 2}]
+
+
+@pytest.mark.parametrize("kind", OUTSIDE_EXCEPTION)
+@pytest.mark.parametrize("part", ["key", "upcaster", "sequence"])
+def test_a_key_upcaster_or_sequence_that_exits_fails_its_event(kind: type[BaseException], part: str) -> None:
+    """Whichever function of the projection raises what is no Exception, its event alone fails."""
+
+    def key(event: Event) -> str:
+        if part == "key":
+            poisoned(kind, event)
+        return event.data["key"]
+
+    def upcast(event: Event) -> Event:
+        if part == "upcaster":
+            poisoned(kind, event)
+        return event
+
+    def sequence(event: Event) -> int:
+        if part == "sequence":
+            poisoned(kind, event)
+        return event.data["n"]
+
+    spec = a_spec(
+        lambda view, _: view.add(n=1), key=key, sequence=sequence, dedup=Dedup.SEQUENCE, upcasters={"Did": upcast}
+    )  # fmt: skip
+    commit = planning([did("e1", 1, n=1), did("e2", 2, n=2, poison=True)], spec, {RowKey(MAIN_VIEW, "k"): ABSENT})
+    assert [(letter.event_id, letter.reason) for letter in commit.dead_letters] == [("e2", "handler-raised")]
+    assert [write.attributes for write in commit.rows] == [{"n": 1}]
+
+
+def test_an_error_whose_text_exits_is_told_without_it() -> None:
+    """An error class whose `__str__` raises what is no Exception turns no event's failure into the shard's."""
+
+    class Unspeakable(Panic):
+        def __str__(self) -> str:
+            raise SystemExit
+
+    def handler(_view: View, _event: Event) -> None:
+        raise Unspeakable
+
+    (letter,) = planning([did("e1")], a_spec(handler)).dead_letters
+    assert letter.detail == "Unspeakable: (its text cannot be read)"
+
+
+def test_memory_that_runs_out_is_no_events_fault() -> None:
+    """A MemoryError is not a verdict on the event that met it: it leaves the fold."""
+
+    def handler(_view: View, _event: Event) -> None:
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        folding([did("e1")], a_spec(handler))
