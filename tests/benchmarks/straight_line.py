@@ -107,8 +107,8 @@ def _write(
         f"INSERT OR REPLACE INTO {_TABLES.segments} VALUES (?, ?, ?, ?, ?, ?, ?)", (*_SCOPE, segment, marks, segment)
     )
     connection.execute(
-        f"INSERT OR REPLACE INTO {_TABLES.checkpoints} (projection, generation, source, shard, position, origin, epoch, "
-        "commit_seq, commit_id, state, caught_up, segment, segment_seq, parked_seq, dead_run, operation_seq, "
+        f"INSERT OR REPLACE INTO {_TABLES.checkpoints} (projection, generation, source, shard, position, origin, "
+        "epoch, commit_seq, commit_id, state, caught_up, segment, segment_seq, parked_seq, dead_run, operation_seq, "
         "code_digest, counters) VALUES (?, ?, ?, ?, ?, '', 1, ?, '', 'running', 0, ?, ?, 0, 0, 0, '', '{}')",
         (*_SCOPE, str(position), segment, segment, segment),
     )
