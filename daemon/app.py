@@ -33,7 +33,7 @@ from daemon.assembly import stores as assembly
 from daemon.assembly.control import place_of, server_of
 from daemon.assembly.groups import ShowsProgress, group_members
 from daemon.assembly.patience import opened_in_time
-from daemon.assembly.sources import sources_of, starts_of
+from daemon.assembly.sources import remember_checkpoints, sources_of, starts_of
 from daemon.assembly.telemetry import tracing_of
 from daemon.control.engine import Control
 from daemon.coordination.group import GroupCoordinator, Member
@@ -279,6 +279,7 @@ async def build(
     specs = specs_of(settings)
     generations = await generations_of(store, specs, observer)
     sources = sources_of(settings, clock)
+    await remember_checkpoints(sources, store, generations)
     follows: Mapping[Generation, Sequence[str]] = {gen: spec.sources for gen, spec in generations.items()}
     members = group_members(settings, follows, sources)
     if members:

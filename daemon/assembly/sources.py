@@ -3,14 +3,15 @@
 Owns the way from a section of the settings to its adapter. Must not know how sources are run.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import TypedDict
 
-from daemon.core.identity import ShardId
+from daemon.core.identity import Generation, ShardId
 from daemon.core.positions import Position, parse_position
 from daemon.ports.clock import Clock
 from daemon.ports.source import Source
+from daemon.ports.store import Store
 from daemon.settings import FieldMapSettings, FileSourceSettings, KafkaSourceSettings, Settings, SourceSettings
 from daemon.sources.envelopes import CloudEvents, Envelope, FieldMap
 from daemon.sources.file import FileSource
@@ -19,6 +20,17 @@ from daemon.sources.file import FileSource
 def sources_of(settings: Settings, clock: Clock) -> dict[str, Source]:
     """Build every source, unopened."""
     return {name: _source(name, source, clock) for name, source in settings.sources.items()}
+
+
+async def remember_checkpoints(
+    sources: Mapping[str, Source], store: Store, generations: Collection[Generation]
+) -> None:
+    """Tell the file sources which of their shards have a checkpoint, so that a renamed log is known again."""
+    files = {name: source for name, source in sources.items() if isinstance(source, FileSource)}
+    for generation in generations if files else ():
+        for scope, checkpoint in (await store.checkpoints(generation)).items():
+            if scope.source in files:
+                files[scope.source].remember(scope.shard, checkpoint.incarnation)
 
 
 def envelope_of(fields: FieldMapSettings | None) -> Envelope:

@@ -10,8 +10,10 @@ its head whatever it is called now, or stops with what to do.
 import glob
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
+from threading import Lock
 
 from anyio import CapacityLimiter, to_thread
 
@@ -21,7 +23,7 @@ from daemon.core.positions import START, Position, position_text
 from daemon.ports.clock import Clock
 from daemon.ports.source import Backlog, ShardInfo, SourceTraits
 from daemon.sources.envelopes import Envelope, check_max_depth
-from daemon.sources.file_identity import FileIdentity, OpenFile, chain_of, is_rotated
+from daemon.sources.file_identity import FileIdentity, OpenFile, chain_of, head_digest, rotated_from
 from daemon.sources.file_reader import FileReader
 
 EARLIEST, LATEST = "earliest", "latest"
@@ -29,14 +31,19 @@ _THREADS = 4
 _TAIL_BYTES = 64 * 1024
 _SCAN_EVENTS, _SCAN_BYTES = 2_000, 1024 * 1024
 _MAGIC = frozenset("*?[")
+_RENAMED = (
+    "let `paths` leave it out, or rename it as rotation does (`app.log.1`, `app.log-20260301`, `app-20260301.log`); "
+    "a log of its own is read by a source of its own"
+)
 _REMEDY = "rewind or rebuild the projection from what is there, put the file back, or skip to a position that you know"
 
 
 class FileSource:
     """Follows the files that `paths` (paths or globs) name.
 
-    A rotated file (`app.log.1`, `app.log-20260301.gz`) belongs to the shard it was renamed from. A shard opened at its
-    start begins with the oldest file that an opening of this process has numbered, or else with the current file.
+    A rotated file (`app.log.1`, `app-20260301.log.gz`) belongs to the shard it was renamed from, where that is there or
+    known. A shard opened at its start begins with the oldest file that an opening of this process has numbered, or else
+    with the current file, unless that is another shard's log under a new name.
     """
 
     def __init__(
@@ -57,6 +64,11 @@ class FileSource:
         self._max_depth = check_max_depth(max_depth)
         self._base = Path(os.path.commonpath([_fixed_directory(pattern) for pattern in self._patterns]))
         self._newest: dict[str, FileIdentity] = {}
+        self._known: set[str] = set()
+        """Paths of the shards that were listed, opened or have a checkpoint."""
+        self._heads: dict[tuple[int, str], dict[str, FileIdentity]] = {}
+        self._lock = Lock()
+        self._noted: dict[tuple[str, int], FileIdentity] = {}
         self._limiter: CapacityLimiter | None = None
         self._readers: list[FileReader] = []
 
@@ -70,6 +82,13 @@ class FileSource:
         """Positions, order, and any range again."""
         return SourceTraits()
 
+    def remember(self, shard: str, incarnation: str | None) -> None:
+        """Take note of a shard that has a checkpoint, and of the file that it was in."""
+        self._known.add(str(self._path(shard)))
+        if incarnation is not None:
+            with suppress(ValueError):  # the source was of another kind then
+                self._note(shard, FileIdentity.parse(incarnation))
+
     async def shards(self) -> Sequence[ShardInfo]:
         """List a shard for each file there is. Raises SourceUnavailable."""
         return await to_thread.run_sync(self._list, limiter=self._threads())
@@ -78,6 +97,7 @@ class FileSource:
         self, shard: str, after: Position, incarnation: str | None, until: Position | None = None
     ) -> FileReader:
         """Open `shard` strictly after `after`. Raises LogLost, SourceUnavailable."""
+        self._known.add(str(self._path(shard)))
         file, place = await to_thread.run_sync(self._find, shard, after, incarnation, limiter=self._threads())
         reader = FileReader(
             self._path(shard),
@@ -92,6 +112,7 @@ class FileSource:
             max_depth=self._max_depth,
             follow_rotation=self._follow,
             learned=lambda identity: self._learn(shard, identity),
+            begins=lambda file: self._check_new(shard, file),
         )
         self._readers = [*(known for known in self._readers if not known.closed), reader]
         return reader
@@ -143,13 +164,56 @@ class FileSource:
             ) from error
         found = frozenset(os.path.abspath(path) for path in found)  # noqa: PTH100 - links stay as they are named
         begin = len(os.path.join(self._base, ""))  # noqa: PTH118 - text: a path object for each file costs too much
-        logs = [path for path in found if not is_rotated(path, found) and os.path.isfile(path)]  # noqa: PTH113 - as above
+        files = [path for path in found if os.path.isfile(path)]  # noqa: PTH113 - as above
+        bases = found | self._known.copy()  # one step: readers open meanwhile
+        logs = {rotated_from(path, bases) or path for path in files}
+        self._known |= logs
         return [ShardInfo(path[begin:]) for path in sorted(logs)]
 
     def _learn(self, shard: str, identity: FileIdentity) -> None:
         known = self._newest.get(shard)
         if known is None or identity.number >= known.number:
             self._newest[shard] = identity
+        self._note(shard, identity)
+
+    def _note(self, shard: str, identity: FileIdentity) -> None:
+        """Keep a head under which a shard's file was known; the empty one tells nothing."""
+        if not identity.length:
+            return
+        with self._lock:
+            grown = self._noted.get((shard, identity.inode))
+            if grown is not None:
+                self._heads[grown.length, grown.digest].pop(shard, None)
+                if not self._heads[grown.length, grown.digest]:
+                    del self._heads[grown.length, grown.digest]
+            self._noted[shard, identity.inode] = identity
+            self._heads.setdefault((identity.length, identity.digest), {})[shard] = identity
+
+    def _check_new(self, shard: str, file: OpenFile) -> None:
+        """Raise LogLost where a file that is new to `shard` is what another shard follows, under a new name."""
+        head = file.head()
+        with self._lock:
+            lengths = {length for length, _ in self._heads if length <= len(head)}
+            alike = [self._heads.get((length, head_digest(head[:length])), {}).copy() for length in lengths]
+        for known in alike:
+            for other, identity in known.items():
+                if other != shard and self._is_same(file, identity, self._path(other)):
+                    detail = f"{file.path} is the log of shard {other!r} under a new name, and would be applied twice"
+                    raise LogLost(f"{detail}; {_RENAMED}")
+
+    @staticmethod
+    def _is_same(file: OpenFile, identity: FileIdentity, path: Path) -> bool:
+        """Tell whether `file`, which has the head of `identity`, is that file, not one beside it that begins alike."""
+        if file.status().st_ino == identity.inode:
+            return True
+        for candidate in chain_of(path):
+            beside = OpenFile(candidate)
+            try:
+                if beside.status().st_ino != file.status().st_ino and beside.matches(identity):
+                    return False
+            finally:
+                beside.close()
+        return True
 
     # -------------------------------------------------------------------------------------- where an opening begins
 
@@ -157,7 +221,13 @@ class FileSource:
         path = self._path(shard)
         try:
             if incarnation is None or not after:
-                return self._by_number(shard, path, after)
+                found = self._by_number(shard, path, after)
+                try:
+                    self._check_new(shard, found[0])
+                except BaseException:
+                    found[0].close()
+                    raise
+                return found
             return self._by_identity(path, after, FileIdentity.parse(incarnation))
         except FileNotFoundError as error:
             raise SourceUnavailable(f"{path} does not exist; it is waited for, or remove its shard") from error
@@ -220,6 +290,9 @@ class FileSource:
                         return {first + step: each for step, each in enumerate(chain) if first + step >= 0}
                 finally:
                     file.close()
+        if not os.path.lexists(path) and not after:
+            # Renamed and not made again yet: the newest is the log still.
+            return dict(enumerate(chain_of(path)[-1:]))
         return {after[0] if after else 0: path} if os.path.lexists(path) else {}
 
     @staticmethod

@@ -11,6 +11,7 @@ import gzip
 import os
 import re
 import zlib
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -19,10 +20,16 @@ from typing import Self
 HEAD_BYTES = 4096
 """So many bytes of a file's beginning tell it from every other file of the log."""
 
-_ROTATED = re.compile(r"[.-](?:(?P<number>\d{1,4})|[\d.T:Z_-]{6,})(?:\.gz)?").fullmatch
+_DATE = r"(?:19|20)\d\d[-_.]?[01]\d[-_.]?[0-3]\d[\d.T:Z_-]*"
+_AFTER = re.compile(r"[.-](?:(?P<number>\d{1,4})|(?P<date>[\d.T:Z_-]{6,}))|\.(?:old|bak)").fullmatch
+_BEFORE = re.compile(
+    rf"(?:\.(?P<number>\d{{1,4}})|[.-](?P<date>{_DATE}))(?P<extension>\.[A-Za-z][A-Za-z0-9]*)"
+).fullmatch
 _CUT = re.compile(r"[.-]").finditer
 _SKIP_BYTES = 1024 * 1024
 _DIGEST_BYTES = 16
+_DATED = 10_000
+"""What counts as the number of a dated file: older than any that is numbered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,29 +140,38 @@ def head_digest(head: bytes) -> str:
 def chain_of(path: Path) -> list[Path]:
     """Return the files of one log, oldest first: what rotation renamed, then `path` itself where it exists.
 
-    Numbers count backwards (`.1` is the newest); dates count forwards. Where a file stands beside its compressed copy,
-    the file itself counts.
+    Numbers count backwards (`.1` is the newest, but for `.old` and `.bak`); dates count forwards. Where a file stands
+    beside its compressed copy, the file itself counts.
     """
     log = path.name
     try:
-        names = {name for name in os.listdir(path.parent) if name.startswith(log)}  # noqa: PTH208 - names are enough
+        names = {name for name in os.listdir(path.parent) if name.startswith(path.stem)}  # noqa: PTH208 - names are enough
     except FileNotFoundError:
         return []
-    numbered: list[tuple[int, str]] = []
-    dated: list[str] = []
+    ordered: list[tuple[int, str, str]] = []
     for name in names:
-        found = _ROTATED(name[len(log) :])
-        if found is None or (name.endswith(".gz") and name.removesuffix(".gz") in names):
+        if name.endswith(".gz") and name.removesuffix(".gz") in names:
             continue
-        if found["number"]:
-            numbered.append((-int(found["number"]), name))
-        else:
-            dated.append(name)
-    ordered = sorted(dated) + [name for _, name in sorted(numbered)]
-    return [path.with_name(name) for name in ordered] + ([path] if log in names else [])
+        ordered += [(-number, date, name) for base, number, date in _rotations(name) if base == log]
+    return [path.with_name(name) for *_, name in sorted(ordered)] + ([path] if log in names else [])
 
 
-def is_rotated(path: str, others: frozenset[str]) -> bool:
-    """Tell whether `path` is what rotation made of another of the paths `others`."""
-    cuts = (found.start() for found in _CUT(path, path.rfind("/") + 2))
-    return any(path[:cut] in others and _ROTATED(path[cut:]) for cut in cuts)
+def rotated_from(path: str, others: Collection[str]) -> str | None:
+    """Return which of the paths `others` rotation renamed to `path`: the shortest one; None where there is none."""
+    begin = path.rfind("/") + 1
+    folder = path[:begin]
+    return next((folder + base for base, _, _ in _rotations(path[begin:]) if folder + base in others), None)
+
+
+def _rotations(name: str) -> Iterator[tuple[str, int, str]]:
+    """Yield what a log may have been called that is called `name` now, its number, and its date; shortest first."""
+    plain = name.removesuffix(".gz")
+    for cut in _CUT(plain, 1):
+        base, rest = plain[: cut.start()], plain[cut.start() :]
+        if (found := _AFTER(rest)) is not None:
+            yield base, _DATED if found["date"] else int(found["number"] or 0), found["date"] or ""
+        elif (found := _BEFORE(rest)) is not None:
+            number = _DATED if found["date"] else int(found["number"])
+            yield base + found["extension"], number, found["date"] or ""
+    if plain != name:
+        yield plain, 0, ""

@@ -50,14 +50,18 @@ class FileReader:
         max_depth: int,
         follow_rotation: bool,
         learned: Callable[[FileIdentity], None],
+        begins: Callable[[OpenFile], None],
     ) -> None:
-        """Begin in `file` strictly after `after` (file number, offset)."""
+        """Begin in `file` strictly after `after` (file number, offset).
+
+        Each file's identity is told to `learned`; `begins` raises LogLost for a next file that another shard follows.
+        """
         self._path, self._file, self._until = path, file, until
         self._number, self._at = after[0], after[1]
         self._through = after
         self._envelope, self._clock, self._limiter = envelope, clock, limiter
         self._poll_interval, self._max_line, self._max_depth = poll_interval, max_line_bytes, max_depth
-        self._follow_rotation, self._learned = follow_rotation, learned
+        self._follow_rotation, self._learned, self._begins = follow_rotation, learned, begins
         self._lines: list[bytes] = []
         self._positions: list[Position] = []
         self._too_long: dict[Position, BadRecord] = {}
@@ -306,7 +310,13 @@ class FileReader:
         if not self._follow_rotation:
             detail = f"{self._path} was replaced by another file after {self._at} bytes, and follow_rotation is off"
             raise LogLost(f"{detail}; switch it on, or {_REMEDY}")
-        return OpenFile(follower)
+        successor = OpenFile(follower)
+        try:
+            self._begins(successor)
+        except BaseException:
+            successor.close()
+            raise
+        return successor
 
     def _by_head(self, chain: list[Path]) -> Path | None:
         """Return what follows this file where it was compressed; the newest file where it is gone altogether."""
