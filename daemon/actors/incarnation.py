@@ -7,7 +7,7 @@ Invariants: an incarnation keeps no memory beyond its end; whatever ends it, the
 commit in flight behind.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -169,12 +169,14 @@ class Incarnation:
         self.signal(Signal.TAKEN)
         self._following, self._folder = True, folder
         side = side_work(self.runtime, folder, self._committer(), self.spec, self.controls.wake)
-        ended = Ended(How.DRAINED, checkpoint)
+        ended: Ended | None = None
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._read, reader, batcher, checkpoint)
-            tasks.start_soon(self._commit, folder)
+            tasks.start_soon(_contained, self._read(reader, batcher, checkpoint))
+            tasks.start_soon(_contained, self._commit(folder))
             ended = await self._fold(folder, side, tasks)
             tasks.cancel_scope.cancel()
+        if ended is None:  # the group takes a stray cancellation inside it for its own
+            raise RuntimeError("a task of the shard was cancelled from inside: a source or store raised a cancellation")
         self._following, self._folder, self.event_bytes = False, None, folder.batcher.mean_bytes
         return await self._finish(ended, folder.checkpoint)
 
@@ -385,6 +387,14 @@ _OBEYED = {
     CheckpointState.PARKED: How.PARKED,
     CheckpointState.DONE: How.DONE,
 }
+
+
+async def _contained(work: Coroutine[None, None, None]) -> None:
+    """Do a part of a shard's work. An exit inside it is a bug like others: the loop would let it end the process."""
+    try:
+        await work
+    except (SystemExit, KeyboardInterrupt) as error:
+        raise RuntimeError(f"a source or store raised {type(error).__name__}") from error
 
 
 def _sooner(one: float | None, other: float | None) -> float | None:

@@ -11,6 +11,7 @@ import traceback
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from math import inf
 
 import anyio
 
@@ -67,6 +68,8 @@ class ShardActor:
         self._incarnation: Incarnation | None = None
         self._restarts: deque[float] = deque()
         self._claim = claim
+        self._epoch = 0
+        """The last one of those incarnations that an error ended; 0: none was ours."""
         self._tried = 0
         """The newest operation that was handed over when the newest incarnation began."""
         self._since = runtime.clock.monotonic()
@@ -168,8 +171,13 @@ class ShardActor:
         self._tried = self._controls.told
         try:
             return await incarnation.run()
-        except Exception as error:  # noqa: BLE001 - the fate of every error is decided here, by the error tree
+        except GeneratorExit:  # the loop is gone: nothing can be awaited any more
+            raise
+        except BaseException as error:  # the fate of every error is decided here, by the error tree
+            if _is_cancellation(error):
+                raise
             self._incarnation = None
+            self._epoch = incarnation.epoch or self._epoch
             self.stuck_at = incarnation.stuck_at or self.stuck_at
             return await self._meet_fate(worst(error), incarnation.epoch)
         finally:
@@ -218,7 +226,7 @@ class ShardActor:
 
     def _report_bug(self, report: str, reason: str) -> None:
         if report:
-            self._runtime.observer.see(ShardChanged(self.scope, self.state, self.state, reason, 0, report))
+            self._runtime.observer.see(ShardChanged(self.scope, self.state, self.state, reason, self._epoch, report))
 
     async def _persist_parked(self, epoch: int, reason: str) -> Checkpoint | None:
         """Write the parked state down, as far as the store lets us; None when the shard is another owner's."""
@@ -326,8 +334,13 @@ class ShardActor:
             self.parked_reason = reason
         if before is not self.state:
             self._since = self._runtime.clock.monotonic()
-            epoch = 0 if self._incarnation is None else self._incarnation.epoch
+            epoch = (0 if self._incarnation is None else self._incarnation.epoch) or self._epoch
             self._runtime.observer.see(ShardChanged(self.scope, before, self.state, reason, epoch))
+
+
+def _is_cancellation(error: BaseException) -> bool:
+    """Tell whether an error is the end of the scope around it, and not a stray one that somebody raised."""
+    return isinstance(error, anyio.get_cancelled_exc_class()) and anyio.current_effective_deadline() == -inf
 
 
 def leaves(error: BaseException) -> Iterator[BaseException]:

@@ -1,5 +1,6 @@
 """Each mended mistake of the actors, by name."""
 
+from asyncio import CancelledError
 from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import replace
 
@@ -12,7 +13,7 @@ from daemon.actors.windows import WindowMemory
 from daemon.core.checkpoint import Checkpoint, CheckpointState, Fence
 from daemon.core.circuit import CircuitPolicy
 from daemon.core.commands import Pause, Resume
-from daemon.core.commit import Busy
+from daemon.core.commit import Busy, Commit, Outcome
 from daemon.core.errors import SourceUnavailable, StoreUnavailable
 from daemon.core.identity import Generation, RowKey, Scope
 from daemon.core.leases import Claim
@@ -288,3 +289,53 @@ async def test_a_wish_to_resume_is_obeyed_once_however_often_a_shard_is_granted(
         await supervisor.drain(5.0)
     ran = [fact.after for fact in running.observer.of(ShardChanged)].count(ShardState.RUNNING)
     assert ran == 2, "as it parked, and as it was resumed"
+
+
+class Interrupted(MemoryStore):
+    """A store with a bug: reads of rows, or commits of rows, raise what is no Exception."""
+
+    def __init__(self, kind: type[BaseException], place: str) -> None:
+        """Start empty."""
+        super().__init__()
+        self.kind = kind
+        self.place = place
+
+    async def load_rows(self, generation: Generation, keys: Collection[RowKey]) -> Mapping[RowKey, StoredRow | None]:
+        """Fail, if reads do."""
+        if self.place == "load":
+            raise self.kind
+        return await super().load_rows(generation, keys)
+
+    async def commit(self, commit: Commit, attempt: int) -> Outcome:
+        """Fail, if commits do."""
+        if self.place == "commit" and commit.rows:
+            raise self.kind
+        return await super().commit(commit, attempt)
+
+
+@pytest.mark.parametrize("place", ["load", "commit"])
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, CancelledError])
+async def test_what_is_no_exception_parks_its_shard_as_a_bug(kind: type[BaseException], place: str) -> None:
+    """A store that exits, or raises a cancellation that nobody asked for, parks the shard and ends no daemon; the
+    report names the epoch under which it happened.
+    """
+    store = Interrupted(kind, place)
+    async with engine(counting(), store, log(20)) as running:
+        await running.until(lambda: running.state() is ShardState.PARKED)
+        assert running.parked_reason().startswith("bug: ")
+        told = [fact for fact in running.observer.of(ShardChanged) if fact.report or fact.after is ShardState.PARKED]
+        assert [bool(fact.report) for fact in told] == [True, False]
+        assert [fact.epoch for fact in told] == [1, 1]
+
+
+async def test_a_shard_that_is_fenced_names_the_epoch_it_had() -> None:
+    """The log of a first owner that another fenced says under which epoch it worked, not 0."""
+    store, source = MemoryStore(), log()
+    async with engine(counting(), store, source) as first:
+        await first.caught_up()
+        async with engine(counting(), MemoryStore(store.data), source) as second:
+            await second.caught_up()
+            source.append("s0", event(201, key="k0"))
+            await first.until(lambda: first.state() is ShardState.FENCED)
+        (told,) = [fact for fact in first.observer.of(ShardChanged) if fact.after is ShardState.FENCED]
+        assert told.epoch == 1
