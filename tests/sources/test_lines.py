@@ -18,6 +18,7 @@ pytestmark = pytest.mark.anyio
     [
         (b"", []),
         (b"\n\r\n\n", []),
+        (b" \t \n" + lines("a") + b"  \r\n\t\n" + lines("b"), ["a", "b"]),
         (lines("a", "b"), ["a", "b"]),
         (line("a") + b"\r\n" + line("b") + b"\r\n", ["a", "b"]),
         (b"\xef\xbb\xbf" + lines("a", "b"), ["a", "b"]),
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.anyio
         (lines("a") + b"nonsense\n" + lines("b"), ["a", "!not-json", "b"]),
         (lines("a") + line("b"), ["a"]),
     ],
-    ids=["empty", "blank", "plain", "crlf", "bom", "gaps", "bad", "half"],
+    ids=["empty", "blank", "spaces", "plain", "crlf", "bom", "gaps", "bad", "half"],
 )
 async def test_lines_become_records(tmp_path: Path, content: bytes, expected: list[str]):
     """Each whole line is one record, whatever ends it; blank lines are none, and a half line waits."""
