@@ -3,7 +3,8 @@
 The one place that builds the real clock, stores, sources, coordinator and observers, and that reads signals. Everything
 it builds is handed down; nothing below reaches up.
 
-Invariants: a first SIGTERM or SIGINT drains within the grace period; a second one exits at once, which is safe, since a
+Invariants: signals are read before anything is opened. A first SIGTERM or SIGINT drains within the grace period, or
+ends the opening where nothing is run yet; a second one exits at once, which is safe, since a
 commit is whole or absent and the next owner reads which. Leaving drained is exit code 0.
 """
 
@@ -17,13 +18,14 @@ import socket
 import sys
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
+import anyio.lowlevel
 from anyio.abc import TaskGroup
 
 from daemon.actors.runtime import EnginePolicy, Runtime
@@ -43,7 +45,6 @@ from daemon.core.batcher import BatchPolicy
 from daemon.core.budget import Budget
 from daemon.core.circuit import CircuitPolicy
 from daemon.core.commands import Actor, Resume, Target
-from daemon.core.errors import SettingsProblem
 from daemon.core.generations import choose
 from daemon.core.identity import Generation, Scope
 from daemon.core.leases import LeaseBook, LeasePolicy
@@ -56,7 +57,9 @@ from daemon.ports.observer import Fact, GenerationNotRun, Observer
 from daemon.ports.source import Source
 from daemon.ports.store import Store
 from daemon.ports.vitals import TellsVitals
-from daemon.settings import Settings
+from daemon.settings import Settings, SettingsError
+from daemon.settings.explain import unknown_projections
+from daemon.settings.problems import DEFAULT, dotted
 
 if TYPE_CHECKING:
     from daemon.control.server import ControlServer
@@ -128,17 +131,26 @@ class RunResult:
     parked: Sequence[tuple[Scope, str]] = ()
 
 
-def specs_of(settings: Settings) -> list[ProjectionSpec]:
-    """Load every projection and lay the settings' overrides over it. Raises ProjectionProblem naming all problems."""
+def specs_of(settings: Settings, origins: Mapping[str, str] | None = None) -> list[ProjectionSpec]:
+    """Load every projection and lay the settings' overrides over it; `origins` as `LoadedSettings` has them.
+
+    Raises ProjectionProblems, or SettingsError for overrides of projections that there are not, naming all problems.
+    """
     specs = load_projections(settings.daemon.projections, settings.sources)
-    strangers = sorted(settings.projections.keys() - {spec.name for spec in specs})
+    strangers = unknown_projections(overridden(settings, origins or {}), {spec.name for spec in specs})
     if strangers:
-        known = ", ".join(sorted({spec.name for spec in specs}))
-        raise SettingsProblem(
-            f"projections.{strangers[0]}: no projection has that name (there are: {known}); "
-            "correct it or remove the table"
-        )
+        raise SettingsError(strangers)
     return [_overridden(spec, settings) for spec in specs]
+
+
+def overridden(settings: Settings, origins: Mapping[str, str]) -> dict[str, str]:
+    """Return the projections that have a table of overrides, and where each comes from."""
+    found: dict[str, str] = {}
+    for name in settings.projections:
+        table = f"{dotted(('projections', name))}."
+        given = [origin for key, origin in origins.items() if key.startswith(table) and origin != DEFAULT]
+        found[name] = given[0] if given else DEFAULT
+    return found
 
 
 def _overridden(spec: ProjectionSpec, settings: Settings) -> ProjectionSpec:
@@ -323,13 +335,65 @@ async def run(
     once: bool = False,
     resume: Sequence[str] = (),
     site: "TelemetrySite | None" = None,
+    asked: Callable[[], bool] = lambda: False,
 ) -> RunResult:
     """Run until a signal, or with `once` until everything the logs hold now is settled.
 
-    `resume` names parked or paused scopes (their labels, or `all`) to go on with. `site` is where metrics and health
+    A signal that comes before shards are run ends the opening: there is nothing to drain yet. `asked` tells whether one
+    came even before. `resume` names parked or paused scopes (their labels, or `all`) to go on with. `site` is where metrics and health
     can be asked for, from before the store is opened; a store that is away is waited for, but not with `once`. Raises
     ProjectiondError for what an operator must mend before it can start.
     """
+    result, problem, ending = RunResult(drained=True), None, Ending()
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        if asked():
+            return result
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(ending.follow, signals)
+            try:
+                with ending.opening:
+                    result = await _run(settings, observer, ending, once=once, resume=resume, site=site)
+            except Exception as error:  # noqa: BLE001 - raised below, alone: a group would hide it from who catches it
+                problem = error
+            tasks.cancel_scope.cancel()
+    if problem is not None:
+        raise problem
+    return result
+
+
+class Ending:
+    """How a run is told to end: a first signal is an ask, a second one ends the process."""
+
+    def __init__(self) -> None:
+        """Nobody asked yet."""
+        self.asked = anyio.Event()
+        self.opening = anyio.CancelScope()
+        """What a first signal cancels, as long as nothing is run."""
+        self._running = False
+
+    async def follow(self, signals: AsyncIterator[signal.Signals]) -> None:
+        """Obey signals."""
+        async for _ in signals:
+            if self.asked.is_set():
+                os._exit(SECOND_SIGNAL_EXIT)
+            self.asked.set()
+            if not self._running:
+                self.opening.cancel()
+
+    def runs(self) -> None:
+        """Drain from now on, when asked: shards are about to run."""
+        self._running = True
+
+
+async def _run(
+    settings: Settings,
+    observer: Observer,
+    ending: Ending,
+    *,
+    once: bool,
+    resume: Sequence[str],
+    site: "TelemetrySite | None",
+) -> RunResult:
     clock = SystemClock()
     store = store_of(settings, clock, observer)
     tune_collector()
@@ -346,7 +410,9 @@ async def run(
             world = daemon.runtime
             haste = partial(world.turns.hasten, clock)
             daemon.server = server_of(settings, place, daemon.control, world, observer, haste)
-        return await serve(daemon, once=once)
+        await anyio.lowlevel.checkpoint()  # a signal that came by now still ends the opening
+        ending.runs()
+        return await serve(daemon, once=once, asked=ending.asked)
     finally:
         if place is not None:
             place.close()
@@ -389,27 +455,25 @@ async def _show(site: "TelemetrySite", daemon: Daemon) -> None:
     await site.run(sights, sources, {"": lambda: runtime.store.generations(projection), **checks})
 
 
-async def serve(daemon: Daemon, *, once: bool = False) -> RunResult:
-    """Run the supervisor until it is asked to stop."""
+async def serve(daemon: Daemon, *, once: bool = False, asked: anyio.Event | None = None) -> RunResult:
+    """Run the supervisor until it is `asked` to stop, or with `once` until all is settled."""
     supervisor = daemon.supervisor
-    drained = True
+    drained, stopping = True, False
 
     async def stop() -> None:
-        nonlocal drained
+        nonlocal drained, stopping
+        if stopping:
+            return
+        stopping = True
         if daemon.site is not None:
             daemon.site.draining()
         drained = await supervisor.drain(daemon.grace_period)
         if not drained:
             tasks.cancel_scope.cancel()
 
-    async def on_signals() -> None:
-        stopping = False
-        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-            async for _ in signals:
-                if stopping:
-                    os._exit(SECOND_SIGNAL_EXIT)
-                stopping = True
-                tasks.start_soon(stop)
+    async def when_asked(asked: anyio.Event) -> None:
+        await asked.wait()
+        await stop()
 
     async def until_caught_up() -> None:
         if [shard for source in daemon.runtime.sources.values() for shard in await source.shards()]:
@@ -417,11 +481,14 @@ async def serve(daemon: Daemon, *, once: bool = False) -> RunResult:
         await stop()
 
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(on_signals)
+        if asked is not None:
+            tasks.start_soon(when_asked, asked)
         _let_ask(daemon, tasks)
         if once:
             tasks.start_soon(until_caught_up)
         await supervisor.run()
+        if not stopping:
+            raise RuntimeError("the shards' supervisor ended although nobody asked it to; nothing is drained")
         tasks.cancel_scope.cancel()
     for source in daemon.runtime.sources.values():
         await source.aclose()

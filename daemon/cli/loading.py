@@ -21,6 +21,8 @@ from daemon.loading import Problem as ProjectionMistake
 from daemon.loading import ProjectionProblems, load_projections
 from daemon.settings import LoadedSettings, Problem, Settings, SettingsError, load_settings
 from daemon.settings.environment import read_environment
+from daemon.settings.explain import unknown_projections
+from daemon.settings.problems import from_environment, from_file
 from daemon.settings.shape import Group
 
 DEFAULT_CONFIG = Path("projectiond.toml")
@@ -60,21 +62,25 @@ def config_path(given: Path | None) -> Path | None:
 
 def load(given: Path | None) -> Loaded:
     """Read settings and load projections. Raises InvalidSetup with every problem of both."""
-    from daemon.app import specs_of
+    from daemon.app import overridden, specs_of
 
     path = config_path(given)
     import_from_here()
     try:
         loaded = load_settings(path, os.environ)
     except SettingsError as error:
-        raise InvalidSetup(error.problems, _mistakes_despite(path)) from None
+        strangers, mistakes = _mistakes_despite(path)
+        raise InvalidSetup([*error.problems, *strangers], mistakes) from None
     if not loaded.settings.daemon.projections:
         raise InvalidSetup([_nothing_to_fold(loaded)], ())
     try:
         with quiet_stdout():
-            return Loaded(path, loaded, specs_of(loaded.settings))
+            return Loaded(path, loaded, specs_of(loaded.settings, loaded.origins))
+    except SettingsError as error:
+        raise InvalidSetup(error.problems, ()) from None
     except ProjectionProblems as error:
-        raise InvalidSetup((), error.problems) from None
+        given = overridden(loaded.settings, loaded.origins)
+        raise InvalidSetup(_strangers(given, error), error.problems) from None
 
 
 def import_from_here() -> None:
@@ -100,16 +106,20 @@ def _nothing_to_fold(loaded: LoadedSettings) -> Problem:
     return Problem(key, "a list of 0", "at least one module", remedy, loaded.origins[key])
 
 
-def _mistakes_despite(path: Path | None) -> Sequence[ProjectionMistake]:
-    """Load the projections that wrong settings name, as far as these can be read, for what is wrong with them too."""
+def _mistakes_despite(path: Path | None) -> tuple[Sequence[Problem], Sequence[ProjectionMistake]]:
+    """Load the projections that wrong settings name, as far as these can be read, for what is wrong with them too.
+
+    Tables of overrides for projections that there are not come first.
+    """
     tree: dict[str, object] = {}
     if path is not None:
         try:
             tree = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
         except (OSError, ValueError, RecursionError):
-            return ()
+            return (), ()
     modules: object = _table(tree, "daemon").get("projections")
     sources = set(_table(tree, "sources"))
+    given = dict.fromkeys(_table(tree, "projections"), from_file(path))
     for override in read_environment(os.environ, Group((Settings,)), tree)[0]:
         match override.path:
             case ("daemon",):
@@ -120,15 +130,24 @@ def _mistakes_despite(path: Path | None) -> Sequence[ProjectionMistake]:
                 sources = set(cast("Mapping[str, object]", override.value))
             case ("sources", name, *_):
                 sources.add(name)
+            case ("projections",):
+                given = dict.fromkeys(cast("Mapping[str, object]", override.value), from_environment(override.name))
+            case ("projections", name, *_):
+                given.setdefault(name, from_environment(override.name))
             case _:
                 pass
     names = [name for name in _items(modules) if isinstance(name, str) and _is_dotted(name)]
     try:
         with quiet_stdout():
-            load_projections(names, sources)
+            known = {spec.name for spec in load_projections(names, sources)}
     except ProjectionProblems as error:
-        return error.problems
-    return ()
+        return _strangers(given, error), error.problems
+    all_named = bool(names) and len(names) == len(_items(modules))
+    return unknown_projections(given, known) if all_named else (), ()
+
+
+def _strangers(given: Mapping[str, str], error: ProjectionProblems) -> Sequence[Problem]:
+    return () if error.names is None else unknown_projections(given, error.names)
 
 
 def _table(tree: Mapping[str, object], name: str) -> Mapping[str, object]:

@@ -42,7 +42,9 @@ def load_projections(modules: Sequence[str], sources: Collection[str]) -> list[P
     for module in loaded:
         problems += _unreachable(module, declarations.values())
     if problems:
-        raise ProjectionProblems(problems)
+        names = {declaration.options.get("name") for declaration in declarations.values()}
+        all_known = len(loaded) == len(set(modules)) and all(isinstance(name, str) for name in names)
+        raise ProjectionProblems(problems, sorted(map(str, names)) if all_known else None)
     return specs
 
 

@@ -6,7 +6,7 @@ from.
 Invariant: each problem names the file and line to open, what is wrong with which value, and the remedy.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from daemon.core.errors import ProjectionProblem
@@ -27,9 +27,13 @@ class Problem:
 
 
 class ProjectionProblems(ProjectionProblem):
-    """Projections that cannot be loaded. `problems` holds all of them, by file and line."""
+    """Projections that cannot be loaded. `problems` holds all of them, by file and line.
 
-    def __init__(self, problems: Iterable[Problem]) -> None:
+    `names` are those of all projections there are; None where they are not all known.
+    """
+
+    def __init__(self, problems: Iterable[Problem], names: Collection[str] | None = None) -> None:
+        self.names = names
         self.problems = tuple(sorted(set(problems)))
         count = len(self.problems)
         lines = [f"{count} {'problem' if count == 1 else 'problems'} in the projections"]

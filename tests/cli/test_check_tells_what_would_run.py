@@ -119,13 +119,52 @@ def test_what_is_probably_not_meant_is_noted(shop: Workplace):
     assert ended.document["notes"] == ["[sources.idle] is followed by no projection"]
 
 
+STRANGERS = "[projections.order-sumary]\nlinger_ms = 1\n[projections.zoo]\nlate = 'apply'\n[logging]"
+STRANGE = [
+    {
+        "about": "settings",
+        "path": f"projections.{name}",
+        "value": "a table",
+        "expected": "the name of a projection (there are: order-summary)",
+        "remedy": remedy,
+        "origin": "file projectiond.toml",
+    }
+    for name, remedy in (
+        ("order-sumary", "did you mean projections.order-summary?"),
+        ("zoo", "correct it, or remove the table"),
+    )
+]
+
+
 @pytest.mark.parametrize("command", ["check", "run"])
 def test_overrides_of_no_projection_are_refused(shop: Workplace, command: str):
-    """A misspelt [projections.NAME] would silently have no effect: it is a mistake, with the names there are."""
-    shop.replace("projectiond.toml", "[logging]", "[projections.order-sumary]\nlinger_ms = 1\n[logging]")
-    ended = shop.run(command)
+    """A misspelt [projections.NAME] would silently have no effect: each is a mistake, with the names there are."""
+    shop.replace("projectiond.toml", "[logging]", STRANGERS)
+    ended = shop.run(command, "--json", PROJECTIOND__PROJECTIONS__ELSE__LINGER_MS="1")
     assert ended.code == 2
-    assert "projections.order-sumary: no projection has that name (there are: order-summary)" in ended.err
+    first, *rest = ended.document["error"]["problems"]
+    assert (first["path"], first["origin"]) == (
+        "projections.else",
+        "environment PROJECTIOND__PROJECTIONS__ELSE__LINGER_MS",
+    )
+    assert rest == STRANGE
+
+
+def test_overrides_of_no_projection_are_told_with_the_rest(shop: Workplace):
+    """They are told beside mistakes in the settings and in projections, where every projection's name is known."""
+    shop.replace("projectiond.toml", "[logging]", STRANGERS)
+    shop.replace("readmodels/orders.py", 'dedup="shard"', 'dedup="sometimes"')
+    problems = shop.run("check", "--json").document["error"]["problems"]
+    assert problems[:2] == STRANGE
+    assert [problem["about"] for problem in problems[2:]] == ["projections"]
+    shop.replace("projectiond.toml", "linger_ms = 0", "linger_ms = -1")
+    problems = shop.run("check", "--json").document["error"]["problems"]
+    assert problems[0]["path"] == "engine.linger_ms"
+    assert problems[1:3] == STRANGE
+    assert [problem["about"] for problem in problems[3:]] == ["projections"]
+    shop.write("readmodels/orders.py", "import nothing_of_that_name")
+    problems = shop.run("check", "--json").document["error"]["problems"]
+    assert [problem["about"] for problem in problems] == ["settings", "projections"]
 
 
 def test_a_second_version_waits(shop: Workplace):
