@@ -7,7 +7,7 @@ Invariant: an error is translated from the models' own descriptions, never by re
 the input.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import cast
@@ -78,9 +78,26 @@ def explain_clash(clash: Clash, origin: str) -> Problem:
     return Problem(clash.path, shown(clash.value), clash.expected, clash.remedy, origin)
 
 
+def unknown_projections(given: Mapping[str, str], known: Collection[str]) -> list[Problem]:
+    """Tell each table [projections.NAME] that names none of the projections `known`. `given` maps names to origins."""
+    expected = f"the name of a projection (there are: {', '.join(sorted(known)) or 'none'})"
+    problems: list[Problem] = []
+    for name in sorted(given.keys() - set(known)):
+        near = get_close_matches(name, known, n=1)
+        remedy = f"did you mean {dotted(('projections', near[0]))}?" if near else "correct it, or remove the table"
+        problems.append(Problem(dotted(("projections", name)), shown({}), expected, remedy, given[name]))
+    return problems
+
+
 def key_of(location: tuple[str | int, ...], root: Group, data: Mapping[str, object]) -> Key:
     """Give the key an error is about: its location without what pydantic adds for itself."""
     return _place(location, root, data).key
+
+
+def example_of(location: tuple[str | int, ...], root: Group, data: Mapping[str, object]) -> object:
+    """Give an example of what may stand where an error is, for a key that has to be there; None for any other."""
+    field = _place(location, root, data).field
+    return field.examples[0] if field is not None and field.is_required() and field.examples else None
 
 
 def _place(location: tuple[str | int, ...], root: Group, data: Mapping[str, object]) -> _Place:

@@ -21,7 +21,7 @@ from pydantic_core import ErrorDetails
 from daemon.settings.base import Section
 from daemon.settings.checks import Clash
 from daemon.settings.environment import MAX_LEVELS, Override, lay_over, nests_too_deep, read_environment
-from daemon.settings.explain import explain, explain_clash, key_of
+from daemon.settings.explain import example_of, explain, explain_clash, key_of
 from daemon.settings.problems import DEFAULT, Key, Problem, SettingsError, dotted, from_environment, from_file
 from daemon.settings.root import SECTIONS_CLASH, Settings
 from daemon.settings.secret import ENVIRONMENT
@@ -110,11 +110,13 @@ def _validate[S: Section](
 ) -> tuple[S | None, list[Problem]]:
     """Validate until nothing new is found. `wrong` holds the keys that already have a problem of their own.
 
-    Each round leaves aside what the last one refused, so that pydantic goes on to the checks behind it. A table whose
+    Each round leaves aside what the last one refused, so that pydantic goes on to the checks behind it; what has to be
+    there is stood in for by its example, so that the table around it is checked still. A table whose
     kind is unknown is left aside as a whole, since its keys cannot be told right from wrong.
     """
     root = Group((model,))
     problems: list[Problem] = []
+    filled: set[str] = set()
     data = deepcopy(given.merged)
     while True:
         try:
@@ -122,6 +124,7 @@ def _validate[S: Section](
         except ValidationError as error:
             errors = error.errors(include_url=False)
         aside: list[tuple[str, ...]] = []
+        examples: dict[Key, object] = {}
         for detail in errors:
             if detail["type"] == SECTIONS_CLASH:
                 problems += _clashes(detail, given, wrong)
@@ -130,11 +133,19 @@ def _validate[S: Section](
             if problem is not None and not _touches(problem.path, wrong):
                 problems.append(problem)
             key = key_of(detail["loc"], root, data)
+            example = example_of(detail["loc"], root, data)
+            if example is not None and dotted(key) not in filled:
+                examples[key] = example
+                continue
             aside.append(_without_index(key[:-1] if detail["type"] == "missing" else key))
         for key in aside:
             wrong.add(dotted(key))
             _drop(data, key)
-        if not aside:
+        for key, example in examples.items():
+            wrong.add(dotted(key))
+            filled.add(dotted(key))
+            _fill(data, key, example)
+        if not aside and not examples:
             return None, problems
 
 
@@ -187,6 +198,16 @@ def _drop(tree: Tree, key: tuple[str, ...]) -> None:
             return
         tree = cast("Tree", inner)
     tree.pop(key[-1], None)
+
+
+def _fill(tree: Tree, key: Key, example: object) -> None:
+    """Set what a key names, if an earlier problem has not removed it with its table."""
+    for name in key[:-1]:
+        inner = tree.get(str(name))
+        if not isinstance(inner, dict):
+            return
+        tree = cast("Tree", inner)
+    tree[str(key[-1])] = deepcopy(example)
 
 
 def _holds(tree: Tree, key: Key) -> bool:

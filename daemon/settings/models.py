@@ -167,7 +167,12 @@ class FileSourceSettings(Section):
     kind: Literal["file"] = Field(default="file", description="The kind of source.")
     paths: Annotated[Array[Text], Field(min_length=1), AfterValidator(distinct)] = Field(
         examples=[["var/events/*.jsonl"]],
-        description="Files to follow, as paths or globs. Each file is a shard of its own, in the order of its lines.",
+        description="Files to follow, as paths or globs. Each file is a shard of its own, in the order of its lines; "
+        "but a name that rotation made belongs to the shard of the name before, where that file is there, was "
+        "there, or has a checkpoint. For `app.log` these are `app.log.1` and `app.1.log` (1 to 4 digits), "
+        "`app.log-20260301` and `app.log.2026-03-01` (also before `.log`), `app.log.old` and `app.log.bak`, each "
+        "also with `.gz`. Without the name before, such a file is a log like any other. The log of one shard "
+        "under any other new name stops as a second shard, and is not applied twice.",
     )
     envelope: Literal["cloudevents", "json"] = Field(
         default="cloudevents",

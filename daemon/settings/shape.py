@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, TypeAliasType, Union, cast, get_args, get_origin
 
+from annotated_types import MinLen
 from pydantic.fields import FieldInfo
 
 from daemon.settings.base import KIND, Kinds, Section, kind_of
@@ -172,6 +173,8 @@ def expected_of(name: str, field: FieldInfo) -> str:
     if shape.choices:
         return "one of " + ", ".join(f'"{choice}"' for choice in shape.choices)
     words = "a list of whole numbers" if shape.items and shape.items.form == "integer" else _WORDS[shape.form]
+    if shape.items and any(isinstance(item, MinLen) and item.min_length for item in field.metadata):
+        words = words.replace("a list of ", "a list of at least one ").removesuffix("s")
     low, high = limits_of(field)
     if low is not None and high is not None:
         words += f" from {low:.15g} to {high:.15g}"

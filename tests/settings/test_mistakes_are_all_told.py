@@ -32,6 +32,18 @@ def only(problems: tuple[Problem, ...]) -> Problem:
     return problems[0]
 
 
+def test_an_empty_list_hides_no_other_mistake(file: Path):
+    """Paths that are none, or missing, are told with how many there must be, and the missing field map beside them."""
+    for paths in ("paths = []", "", "paths = [1]"):
+        problems = problems_of(file, f'[sources.orders]\nenvelope = "json"\n{paths}\n')
+        assert [problem.path.partition("[")[0] for problem in problems] == [
+            "sources.orders.paths",
+            "sources.orders.fields",
+        ]
+    problem = problems_of(file, "[sources.orders]\npaths = []\n")[0]
+    assert (problem.value, problem.expected) == ("a list of 0", "a list of at least one text")
+
+
 def test_five_mistakes_are_five_problems(file: Path):
     """A file with five mistakes is refused once, with all five: key, value, what was expected, remedy, origin."""
     text = """
@@ -65,7 +77,7 @@ def test_five_mistakes_are_five_problems(file: Path):
         Problem(
             "sources.orders.paths",
             "",
-            "a list of texts; it has no default",
+            "a list of at least one text; it has no default",
             "add `paths` to [sources.orders]",
             here,
         ),
