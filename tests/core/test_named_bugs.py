@@ -577,6 +577,11 @@ def poisoned(kind: type[BaseException], event: Event) -> None:
         raise kind("the end")
 
 
+def unchanged(event: Event) -> Event:
+    """Upcast nothing."""
+    return event
+
+
 @pytest.mark.parametrize("kind", OUTSIDE_EXCEPTION)
 @pytest.mark.parametrize("careful", [False, True])
 def test_what_is_no_exception_is_a_failed_event_all_the_same(kind: type[BaseException], careful: bool) -> None:
@@ -588,7 +593,7 @@ def test_what_is_no_exception_is_a_failed_event_all_the_same(kind: type[BaseExce
         view.add(n=1)
         poisoned(kind, event)
 
-    spec = a_spec(handler, upcasters={"old": lambda event: event} if careful else {})
+    spec = a_spec(handler, upcasters={"old": unchanged} if careful else {})
     commit = planning([did("e1", 1), did("e2", 2, poison=True), did("e3", 3)], spec)
     (letter,) = commit.dead_letters
     assert (letter.event_id, letter.reason, letter.detail) == ("e2", "handler-raised", f"{kind.__name__}: the end")
@@ -615,10 +620,11 @@ def test_a_key_upcaster_or_sequence_that_exits_fails_its_event(kind: type[BaseEx
             poisoned(kind, event)
         return event.data["n"]
 
-    spec = a_spec(
-        lambda view, _: view.add(n=1), key=key, sequence=sequence, dedup=Dedup.SEQUENCE, upcasters={"Did": upcast}
-    )  # fmt: skip
-    commit = planning([did("e1", 1, n=1), did("e2", 2, n=2, poison=True)], spec, {RowKey(MAIN_VIEW, "k"): ABSENT})
+    def handler(view: View, _event: Event) -> None:
+        view.add(n=1)
+
+    spec = a_spec(handler, key=key, sequence=sequence, dedup=Dedup.SEQUENCE, upcasters={"Did": upcast})
+    commit = planning([did("e1", 1, n=1), did("e2", 2, n=2, poison=True)], spec, {RowKey(MAIN_VIEW, "k"): None})
     assert [(letter.event_id, letter.reason) for letter in commit.dead_letters] == [("e2", "handler-raised")]
     assert [write.attributes for write in commit.rows] == [{"n": 1}]
 
