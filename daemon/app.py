@@ -340,9 +340,9 @@ async def run(
     """Run until a signal, or with `once` until everything the logs hold now is settled.
 
     A signal that comes before shards are run ends the opening: there is nothing to drain yet. `asked` tells whether one
-    came even before. `resume` names parked or paused scopes (their labels, or `all`) to go on with. `site` is where metrics and health
-    can be asked for, from before the store is opened; a store that is away is waited for, but not with `once`. Raises
-    ProjectiondError for what an operator must mend before it can start.
+    came even before. `resume` names parked or paused scopes (their labels, or `all`) to go on with. `site` is where
+    metrics and health can be asked for, from before the store is opened; a store that is away is waited for, but not
+    with `once`. Raises ProjectiondError for what an operator must mend before it can start.
     """
     result, problem, ending = RunResult(drained=True), None, Ending()
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:

@@ -28,11 +28,11 @@ def told(*, as_json: bool) -> Generator[None]:
     """Turn whatever leaves the block into its message and exit code."""
     try:
         yield
-    except (typer.Exit, typer.Abort, BrokenPipeError):
-        raise  # no failure, or for Click to settle
+    except (typer.Exit, typer.Abort, BrokenPipeError, SystemExit, GeneratorExit):
+        raise  # no failure, or for Click to settle, or an exit with a code of its own
     except KeyboardInterrupt:
         raise typer.Exit(ExitCode.SIGNALLED) from None
-    except Exception as error:  # noqa: BLE001 - the last word on every error is here
+    except BaseException as error:  # noqa: BLE001 - the last word on every error is here
         raise typer.Exit(tell(error, as_json=as_json)) from None
 
 

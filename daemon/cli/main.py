@@ -14,6 +14,7 @@ import typer
 from daemon import __version__
 from daemon.cli.exit_codes import ExitCode
 from daemon.cli.failures import told
+from daemon.cli.signals import EarlySignals
 
 CONFIG_VARIABLE = "PROJECTIOND_CONFIG"
 SIGNAL_EXIT_BASE = 128
@@ -107,11 +108,12 @@ def run(
     read is folded, committed and released within daemon.grace_period_seconds,
     then it leaves with 0. A second signal ends it at once, which loses nothing.
     """
+    early = EarlySignals()  # before all else: what is imported and loaded takes its time
     with told(as_json=as_json):
         from daemon.cli.output import Output
         from daemon.cli.run import run_daemon
 
-        code = run_daemon(config, once=once, resume=resume or (), output=Output(as_json=as_json))
+        code = run_daemon(config, once=once, resume=resume or (), output=Output(as_json=as_json), early=early)
     raise typer.Exit(code)
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from daemon.cli.exit_codes import ExitCode
 from daemon.cli.loading import Loaded, load, quiet_stdout
 from daemon.cli.output import Output
+from daemon.cli.signals import EarlySignals, Stopped
 from daemon.core.errors import SettingsProblem
 from daemon.core.identity import Scope
 from daemon.ports.observer import BatchCommitted, Fact
@@ -60,16 +61,28 @@ class Totals:
                 counts[name] += count
 
 
-def run_daemon(config: Path | None, *, once: bool, resume: Sequence[str], output: Output) -> ExitCode:
+def run_daemon(
+    config: Path | None, *, once: bool, resume: Sequence[str], output: Output, early: EarlySignals
+) -> ExitCode:
     """Run until a signal, or until all is settled with `once`; print the result. Raises ProjectiondError."""
+    try:
+        with early.at_once():
+            loaded = load(config)
+            check_labels(resume, loaded)
+    except Stopped:
+        _logger(LoggingSettings()).info("stopped", drained=True)
+        _print((), Counter(), (), config, output, drained=True)
+        return ExitCode.DONE
+    return _run(loaded, once=once, resume=resume, output=output, early=early)
+
+
+def _run(loaded: Loaded, *, once: bool, resume: Sequence[str], output: Output, early: EarlySignals) -> ExitCode:
     from daemon import __version__, app
     from daemon.assembly.telemetry import site_of
     from daemon.cli.loop import run_async
     from daemon.telemetry.facts import FanOut, LogObserver
     from daemon.telemetry.units import UnitsMeter
 
-    loaded = load(config)
-    check_labels(resume, loaded)
     settings = loaded.settings.settings
     logger = _logger(settings.logging).bind(daemon=settings.daemon.name)
     logger.info("starting", release=__version__, config=str(loaded.path or "none"), once=once)
@@ -79,13 +92,13 @@ def run_daemon(config: Path | None, *, once: bool, resume: Sequence[str], output
     observer = FanOut([LogObserver(logger), totals, meter, *([] if site is None else [site.recorder])])
 
     async def main() -> "RunResult":
-        return await app.run(settings, observer, once=once, resume=resume, site=site)
+        return await app.run(settings, observer, once=once, resume=resume, site=site, asked=lambda: early.asked)
 
     with quiet_stdout():
         result = run_async(main)
     meter.tell()
     logger.info("stopped", drained=result.drained)
-    _print(result, totals.counts, meter.bills(), loaded.path, output)
+    _print(result.parked, totals.counts, meter.bills(), loaded.path, output, drained=result.drained)
     if not result.drained:
         return ExitCode.PENDING
     return ExitCode.ATTENTION if once and result.parked else ExitCode.DONE
@@ -139,15 +152,21 @@ def _logger(settings: LoggingSettings) -> Logger:
 
 
 def _print(
-    result: "RunResult", counts: Counter[str], bills: "Sequence[Bill]", path: Path | None, output: Output
+    parked: Sequence[tuple[Scope, str]],
+    counts: Counter[str],
+    bills: "Sequence[Bill]",
+    path: Path | None,
+    output: Output,
+    *,
+    drained: bool,
 ) -> None:
     output.document({
-        "drained": result.drained,
+        "drained": drained,
         "counts": {name: counts[name] for name in _SHOWN},
         "consumed": [asdict(bill) for bill in bills],
         "parked": [
             scope._asdict() | {"scope": scope.label, "reason": reason, "command": resume_command(path, scope)}
-            for scope, reason in result.parked
+            for scope, reason in parked
         ],
     })  # fmt: skip
     output.heading("This run")
@@ -155,8 +174,8 @@ def _print(
     for bill in bills:
         units = ", ".join(f"{count:,.1f} {name}" for name, count in bill.units.items())
         output.line(f"consumed by {bill.projection or 'the daemon itself'}: {units} (${bill.usd:,.6f})")
-    if not result.drained:
+    if not drained:
         output.line("Not everything was drained in time; nothing is lost, and the next start goes on from there.")
-    for scope, reason in result.parked:
+    for scope, reason in parked:
         output.heading(f"Parked: {scope.label}")
         output.pairs([("reason", reason), ("mend it, then", resume_command(path, scope))])

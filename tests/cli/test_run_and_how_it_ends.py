@@ -163,3 +163,91 @@ def test_logs_go_to_stderr_as_the_settings_say(shop: Workplace):
     assert '"daemon": "shop"' in chatty.err
     assert " ".join(chatty.out.split()).startswith("This run events read 1 applied 1 rows written 1 commits")
     assert shop.run("run", "--once", PROJECTIOND__LOGGING__LEVEL="error").err == ""
+
+
+SLEEPS = """\
+import sys, threading
+print('{"event": "importing"}', file=sys.stderr, flush=True)
+threading.Event().wait()
+"""
+"""A module whose import takes for ever."""
+
+OPENS_FOR_EVER = """\
+import sys, anyio
+from daemon import app
+async def opened_in_time(*args):
+    print('{"event": "opening"}', file=sys.stderr, flush=True)
+    with anyio.CancelScope(shield=True):
+        await anyio.sleep_forever()
+app.opened_in_time = opened_in_time
+"""
+
+ENDS = """\
+from daemon.actors.supervisor import Supervisor
+async def run(self):
+    pass
+Supervisor.run = run
+"""
+
+PANICS = """\
+from daemon import app
+class Panic(BaseException):
+    pass
+def store_of(*args):
+    raise Panic("at the disco")
+app.store_of = store_of
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_the_store_is_away_ends_the_wait(shop: Workplace, number: signal.Signals):
+    """A first signal while a locked store is waited for leaves with 0: nothing is run yet that could be drained."""
+    shop.replace("projectiond.toml", "[sources.orders]", "busy_timeout_ms = 20\n[sources.orders]")
+    shop.run("init")
+    with shop.store() as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with shop.running("run", "--json") as daemon:
+            daemon.wait_for_log(event="the store is away; waiting for it")
+            ended = daemon.end(number)
+    assert ended.code == 0, ended.err
+    assert ended.document["drained"] is True
+    assert '"event": "stopped"' in ended.err
+    assert "Traceback" not in ended.err
+
+
+def test_a_second_signal_ends_a_start_at_once(shop: Workplace):
+    """A second signal, while a store that cannot be let go of is still opened, ends the start with 130."""
+    shop.replace("readmodels/orders.py", "from daemon.api", f"{OPENS_FOR_EVER}\nfrom daemon.api")
+    with shop.running("run") as daemon:
+        daemon.wait_for_log(event="opening")
+        daemon.process.send_signal(signal.SIGTERM)
+        assert daemon.end(signal.SIGINT).code == 130  # of another kind: two of one that come together are one
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_amid_imports_ends_them(shop: Workplace, number: signal.Signals):
+    """A first signal while a user's module is imported leaves with 0 and the one document on stdout."""
+    shop.replace("readmodels/orders.py", "from daemon.api", f"{SLEEPS}\nfrom daemon.api")
+    with shop.running("run", "--json") as daemon:
+        daemon.wait_for_log(event="importing")
+        ended = daemon.end(number)
+    assert ended.code == 0, ended.err
+    assert ended.document["drained"] is True
+    assert '"event": "stopped"' in ended.err
+
+
+def test_a_supervisor_that_ends_by_itself_has_drained_nothing(shop: Workplace):
+    """Where the supervisor returns although nobody asked it to, that is a bug, and no drained run."""
+    shop.replace("readmodels/orders.py", "from daemon.api", f"{ENDS}\nfrom daemon.api")
+    ended = shop.run("run", "--json")
+    assert ended.code == 70
+    assert "although nobody asked it to" in ended.document["error"]["message"]
+
+
+def test_what_is_no_exception_is_a_bug_too(shop: Workplace):
+    """What leaves every shard and is no Exception ends with 70 and a report, like any other bug."""
+    shop.replace("readmodels/orders.py", "from daemon.api", f"{PANICS}\nfrom daemon.api")
+    ended = shop.run("run", "--once", "--json")
+    assert ended.code == 70
+    assert ended.document["error"]["message"] == "Panic: at the disco"
+    assert "please report it" in ended.err
