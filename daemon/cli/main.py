@@ -66,7 +66,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document in
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"projectiond {__version__}")
+        from daemon.cli.output import write_text
+
+        write_text(f"projectiond {__version__}")
         raise typer.Exit(ExitCode.DONE)
 
 

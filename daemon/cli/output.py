@@ -3,20 +3,24 @@
 Owns the form. On a terminal, tables are as wide as it is and long values are folded; elsewhere they are plain columns,
 one line a row, never cut, so that they can be searched. `NO_COLOR` switches every escape sequence off.
 
-Invariants: with JSON asked for, nothing but `document` reaches stdout; control characters never reach a terminal.
+Invariants: a stdout that cannot be written ends the command with a line on stderr, a reader that left without a word;
+with JSON asked for, nothing but `document` reaches stdout; control characters never reach a terminal.
 """
 
 import json
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager
 
+import typer
 from rich import box
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from daemon.cli.exit_codes import ExitCode
 from daemon.core.text import escaped
 
 INDENT = 2
@@ -29,7 +33,7 @@ class Output:
         """Print JSON, or what people read."""
         self.as_json = as_json
         plain = "NO_COLOR" in os.environ and os.environ["NO_COLOR"] != ""
-        self._console = Console(
+        self._console = _Console(
             file=sys.stdout, highlight=False, markup=False, emoji=False, color_system=None if plain else "auto"
         )
 
@@ -88,13 +92,43 @@ class Output:
 
     def _say(self, content: Text | Padding) -> None:
         if not self.as_json:
-            self._console.print(content, soft_wrap=not self._console.is_terminal)
+            with to_stdout():
+                self._console.print(content, soft_wrap=not self._console.is_terminal)
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave it to `to_stdout`."""
+        raise  # noqa: PLE0704 - rich calls this while it handles the error
+
+
+@contextmanager
+def to_stdout() -> Generator[None]:
+    """Write to stdout in this block. A stdout that cannot be written ends the command, with its exit code."""
+    try:
+        yield
+    except OSError as error:
+        # What is still held back would fail again as the interpreter ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
+        if isinstance(error, BrokenPipeError):
+            raise typer.Exit(ExitCode.UNREAD) from None
+        sys.stderr.write(
+            f"error: stdout cannot be written ({error.strerror}); make room there or send it elsewhere, "
+            "and run the command again; what was committed stays\n"
+        )
+        raise typer.Exit(ExitCode.UNREACHABLE) from None
 
 
 def write_json(value: object) -> None:
-    """Write one JSON document and a line end to stdout."""
-    sys.stdout.write(json.dumps(value, indent=INDENT, ensure_ascii=False, default=str) + "\n")
-    sys.stdout.flush()
+    """Write one JSON document and a line end to stdout. Raises as `to_stdout` does."""
+    write_text(json.dumps(value, indent=INDENT, ensure_ascii=False, default=str))
+
+
+def write_text(text: str) -> None:
+    """Write a text and a line end to stdout. Raises as `to_stdout` does."""
+    with to_stdout():
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
 
 
 def said(value: object) -> str:
