@@ -35,7 +35,7 @@ from daemon.assembly import stores as assembly
 from daemon.assembly.control import place_of, server_of
 from daemon.assembly.groups import ShowsProgress, group_members
 from daemon.assembly.patience import opened_in_time
-from daemon.assembly.sources import remember_checkpoints, sources_of, starts_of
+from daemon.assembly.sources import remember_checkpoints, sources_of, starts_of, tell_empty
 from daemon.assembly.telemetry import tracing_of
 from daemon.control.engine import Control
 from daemon.coordination.group import GroupCoordinator, Member
@@ -292,6 +292,7 @@ async def build(
     generations = await generations_of(store, specs, observer)
     sources = sources_of(settings, clock)
     await remember_checkpoints(sources, store, generations)
+    await tell_empty(sources, settings, observer)
     follows: Mapping[Generation, Sequence[str]] = {gen: spec.sources for gen, spec in generations.items()}
     members = group_members(settings, follows, sources)
     if members:

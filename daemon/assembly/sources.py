@@ -4,12 +4,15 @@ Owns the way from a section of the settings to its adapter. Must not know how so
 """
 
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from datetime import datetime
 from typing import TypedDict
 
+from daemon.core.errors import SourceUnavailable
 from daemon.core.identity import Generation, ShardId
 from daemon.core.positions import Position, parse_position
 from daemon.ports.clock import Clock
+from daemon.ports.observer import Observer, SourceEmpty
 from daemon.ports.source import Source
 from daemon.ports.store import Store
 from daemon.settings import FieldMapSettings, FileSourceSettings, KafkaSourceSettings, Settings, SourceSettings
@@ -31,6 +34,15 @@ async def remember_checkpoints(
         for scope, checkpoint in (await store.checkpoints(generation)).items():
             if scope.source in files:
                 files[scope.source].remember(scope.shard, checkpoint.incarnation)
+
+
+async def tell_empty(sources: Mapping[str, Source], settings: Settings, observer: Observer) -> None:
+    """Tell each file source that has no shard: its paths are misspelt, or the files are still to come."""
+    for name, source in sources.items():
+        if isinstance(source, FileSource):
+            with suppress(SourceUnavailable):  # the coordinator asks again, and waits
+                if not await source.shards():
+                    observer.see(SourceEmpty(name, settings.sources[name].log))
 
 
 def envelope_of(fields: FieldMapSettings | None) -> Envelope:

@@ -4,6 +4,7 @@ Owns the report: every effective setting with its origin, what each projection f
 DynamoDB what the store's tables and rights lack. Opens no log, and makes nothing.
 """
 
+import glob
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +17,8 @@ from daemon.core.identity import Generation
 from daemon.core.inventory import Part
 from daemon.core.projection import ProjectionSpec
 from daemon.loading import Guarantee, describe
-from daemon.settings import DynamoDbStoreSettings, KafkaSourceSettings, Settings
+from daemon.settings import DynamoDbStoreSettings, FileSourceSettings, KafkaSourceSettings, Settings
+from daemon.settings.problems import quoted
 
 MILLION = 1_000_000
 PRICED_EVENTS = 45
@@ -181,6 +183,11 @@ def _notes(settings: Settings, specs: Sequence[ProjectionSpec]) -> Iterator[str]
     for name in settings.sources:
         if name not in followed:
             yield f"[sources.{name}] is followed by no projection"
+            continue
+        source = settings.sources[name]
+        for at, path in enumerate(source.paths if isinstance(source, FileSourceSettings) else ()):
+            if not any(glob.iglob(path, recursive=True)):  # noqa: PTH207 - as the source looks for them
+                yield f"sources.{name}.paths[{at}] = {quoted(path)} matches no file now"
     if not isinstance(settings.store, DynamoDbStoreSettings):
         for name, projection in settings.projections.items():
             if projection.write_budget_units is not None:

@@ -160,6 +160,14 @@ class StoreAwaited:
 
 
 @dataclass(frozen=True, slots=True)
+class SourceEmpty:
+    """A source has no shard as the daemon starts: its `paths` match no file. They are looked for still."""
+
+    source: str
+    paths: str
+
+
+@dataclass(frozen=True, slots=True)
 class CodeChanged:
     """The handlers' code changed under the same version."""
 
@@ -207,6 +215,7 @@ type Fact = (
     | ShardRestarted
     | GenerationNotRun
     | StoreAwaited
+    | SourceEmpty
     | CodeChanged
     | CommandAnswered
     | ControlTrouble

@@ -28,6 +28,7 @@ from daemon.ports.observer import (
     RowShared,
     ShardChanged,
     ShardRestarted,
+    SourceEmpty,
     StoreAwaited,
     UnitsConsumed,
     WaitingSettled,
@@ -204,6 +205,10 @@ def _store_awaited(logger: Logger, fact: StoreAwaited) -> None:
     )
 
 
+def _source_empty(logger: Logger, fact: SourceEmpty) -> None:
+    logger.warning("the source matches no file now; new files are looked for", source=fact.source, paths=fact.paths)
+
+
 def _code_changed(logger: Logger, fact: CodeChanged) -> None:
     logger.warning(
         "the handlers' code changed under the same version",
@@ -250,6 +255,7 @@ _WRITERS: dict[type, Callable[[Logger, Any], None]] = {
     ShardRestarted: _restarted,
     GenerationNotRun: _not_run,
     StoreAwaited: _store_awaited,
+    SourceEmpty: _source_empty,
     CodeChanged: _code_changed,
     CommandAnswered: _command_answered,
     ControlTrouble: _control_trouble,

@@ -119,6 +119,21 @@ def test_what_is_probably_not_meant_is_noted(shop: Workplace):
     assert ended.document["notes"] == ["[sources.idle] is followed by no projection"]
 
 
+def test_a_glob_of_no_file_is_noted(shop: Workplace):
+    """Paths that match nothing now are told by `check`, and by `run` where the source has no shard at all."""
+    shop.replace("projectiond.toml", '["orders-*.jsonl"]', '["order-*.jsonl", "orders-*.jsonl"]')
+    ended = shop.run("check", "--json")
+    assert ended.document["notes"] == ['sources.orders.paths[0] = "order-*.jsonl" matches no file now']
+    assert "matches no file" not in shop.run("run", "--once").err
+    (shop.path / "orders-0.jsonl").unlink()
+    (shop.path / "var/shop.db").unlink()
+    ended = shop.run("run", "--once")
+    assert ended.code == 0
+    (record,) = [json.loads(line) for line in ended.err.splitlines() if "matches no file" in line]
+    assert (record["level"], record["source"]) == ("warning", "orders")
+    assert record["paths"] == "order-*.jsonl, orders-*.jsonl"
+
+
 STRANGERS = "[projections.order-sumary]\nlinger_ms = 1\n[projections.zoo]\nlate = 'apply'\n[logging]"
 STRANGE = [
     {

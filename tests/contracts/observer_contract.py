@@ -20,6 +20,7 @@ from daemon.ports.observer import (
     RowShared,
     ShardChanged,
     ShardRestarted,
+    SourceEmpty,
     StoreAwaited,
 )
 
@@ -37,6 +38,7 @@ FACTS: list[Fact] = [
     ShardRestarted(SCOPE, "x" * 100_000, 2, 1.5),
     GenerationNotRun(Generation("orders", 2), "no code of version 2"),
     CodeChanged(SCOPE, "aa", "bb"),
+    SourceEmpty("log", "a\x1b[31m*.jsonl"),
     StoreAwaited("no answer \x1b[31m", 4, 2.5),
 ]
 

@@ -40,6 +40,7 @@ EXAMPLES: list[tuple[Fact, str]] = [
     (facts.ShardRestarted(SCOPE, f"bug: ValueError: {SECRET}", 1, 0.5), "warning"),
     (facts.GenerationNotRun(Generation("orders", 2), "no code here for version 2"), "warning"),
     (facts.StoreAwaited("DynamoDB does not answer: reset", 2, 1.5), "warning"),
+    (facts.SourceEmpty("orders", "order-*.jsonl"), "warning"),
     (facts.CodeChanged(SCOPE, "a" * 32, "b" * 32), "warning"),
     (facts.CommandAnswered("pause", "r1", 1000, "ada", "done", 0.004, changes=True), "info"),
     (facts.CommandAnswered("status", "r2", 1000, "ada", "done", 0.001, changes=False), "debug"),
