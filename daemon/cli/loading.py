@@ -79,8 +79,8 @@ def load(given: Path | None) -> Loaded:
     except SettingsError as error:
         raise InvalidSetup(error.problems, ()) from None
     except ProjectionProblems as error:
-        given = overridden(loaded.settings, loaded.origins)
-        raise InvalidSetup(_strangers(given, error), error.problems) from None
+        tables = overridden(loaded.settings, loaded.origins)
+        raise InvalidSetup(_strangers(tables, error), error.problems) from None
 
 
 def import_from_here() -> None:
