@@ -28,7 +28,7 @@ class ExitCode(IntEnum):
     INVALID = 2, "wrong command line, settings or projections; nothing was started"
     REFUSED = 3, "store or log refuse: rights, damage, a newer version, a foreign file"
     PENDING = 4, "not finished in time; nothing is lost, the next start goes on"
-    UNREACHABLE = 5, "store, log or stdout locked, full or away; the same command may work later"
+    UNREACHABLE = 5, "store, log or stdout locked, full or away; try it again later"
     BUG = 70, "a bug outside every shard; the report is on stderr"
     SIGNALLED = 130, "a second signal ended it; nothing is lost, the next start goes on"
     UNREAD = 141, "whoever read stdout left before its end; what was committed stays"
