@@ -39,8 +39,7 @@ async def write_and_look(store: Store, look: Callable[[], Any]) -> None:
         assert has_settled(look(), "9")
         assert not has_settled(look(), "10"), "10 lies behind 9, though not as text"
         source.append("s/0", event(10))
-        await running.caught_up()
-        assert has_settled(look(), "10")
+        await running.until(lambda: has_settled(look(), "10"))
     await store.aclose()
 
 

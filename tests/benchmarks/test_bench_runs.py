@@ -36,7 +36,7 @@ def test_every_figure_has_its_shape_and_is_compared_with_its_goal(written: dict[
     for each in figures:
         assert each.keys() == SHAPE.keys()
         assert all(isinstance(each[name], types) for name, types in SHAPE.items()), each
-        assert each["value"] != 0
+        assert each["value"] != 0, each
         assert (each["baseline"] is None) == (each["ratio"] is None)
         assert (each["goal"] is None) == (each["holds"] is None)
     assert [each["goal"] for each in figures if each["goal"]] == [

@@ -127,6 +127,7 @@ async def test_row_that_expired_under_its_owner_begins_anew():
         await trial.clock.sleep(600)
         assert trial.server.expire() == 2, "its own row and its branch's"
         trial.append("s0", Line("s0-2", "s0-a1", 2, 5))
+        await trial.until(lambda: trial.settled == 2)
         await process.supervisor.caught_up()
     assert trial.rows()["main", "s0-a1"] == {"balance": 5, "seen": ["s0-2"]}
     assert counters(trial)["applied"] == 2

@@ -32,14 +32,16 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
         subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
 
     name = ("-subj", "/CN=projectiond-test")
-    openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca.key", "-out", "ca.pem", "-days", "2", *name)
-    (folder / "san").write_text("subjectAltName=IP:127.0.0.1", encoding="utf-8")
+    openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca.key", "-out", "ca.pem", "-days", "2", *name,
+            "-addext", "keyUsage=critical,keyCertSign,cRLSign")  # fmt: skip
+    extensions = "subjectAltName=IP:127.0.0.1\nauthorityKeyIdentifier=keyid\nsubjectKeyIdentifier=hash\n"
+    (folder / "extensions").write_text(extensions, encoding="utf-8")  # Python 3.13 insists on the identifiers
     for who in ("server", "client"):
         key = ("-nodes",) if who == "server" else ("-passout", f"pass:{KEY_PASSWORD}")
         openssl(
             "req", "-newkey", "rsa:2048", *key, "-keyout", f"{who}.key", "-out", f"{who}.csr", "-subj", f"/CN={who}"
         )
-        sign = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "san")
+        sign = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "extensions")
         openssl("x509", "-req", "-in", f"{who}.csr", *sign, "-out", f"{who}.pem")
     both = (folder / "server.key").read_text(encoding="utf-8") + (folder / "server.pem").read_text(encoding="utf-8")
     (folder / "keystore.pem").write_text(both, encoding="utf-8")

@@ -59,4 +59,5 @@ async def with_a_failing_disk(path: str) -> None:
 
 
 if __name__ == "__main__":
+    Path("/").as_uri()  # imports what it needs only now, while it may
     anyio.run({"rights": without_rights, "disk": with_a_failing_disk}[sys.argv[1]], sys.argv[2])
