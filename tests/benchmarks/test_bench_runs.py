@@ -62,8 +62,11 @@ def test_every_figure_has_its_shape_and_is_compared_with_its_goal(written: dict[
         "value <= 1",
         "ratio <= 1.05",
         "ratio <= 1.05",
+        "ratio >= 3",
+        "value >= 100",
+        "value <= 15",
+        "value <= 15",
         "value <= 20",
-        "value <= 50",
     ]
 
 
