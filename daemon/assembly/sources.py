@@ -8,7 +8,7 @@ from contextlib import suppress
 from datetime import datetime
 from typing import TypedDict
 
-from daemon.core.errors import SourceUnavailable
+from daemon.core.errors import SourceUnavailable, StoreDamaged
 from daemon.core.identity import Generation, ShardId
 from daemon.core.positions import Position, parse_position
 from daemon.ports.clock import Clock
@@ -28,12 +28,16 @@ def sources_of(settings: Settings, clock: Clock) -> dict[str, Source]:
 async def remember_checkpoints(
     sources: Mapping[str, Source], store: Store, generations: Collection[Generation]
 ) -> None:
-    """Tell the file sources which of their shards have a checkpoint, so that a renamed log is known again."""
+    """Tell the file sources which of their shards have a checkpoint, so that a renamed log is known again.
+
+    Damage is left to the shards that it concerns: each parks by itself.
+    """
     files = {name: source for name, source in sources.items() if isinstance(source, FileSource)}
     for generation in generations if files else ():
-        for scope, checkpoint in (await store.checkpoints(generation)).items():
-            if scope.source in files:
-                files[scope.source].remember(scope.shard, checkpoint.incarnation)
+        with suppress(StoreDamaged):
+            for scope, checkpoint in (await store.checkpoints(generation)).items():
+                if scope.source in files:
+                    files[scope.source].remember(scope.shard, checkpoint.incarnation)
 
 
 async def tell_empty(sources: Mapping[str, Source], settings: Settings, observer: Observer) -> None:
