@@ -27,6 +27,8 @@ from daemon.ports.vitals import ShardVitals
 
 _HOUSEKEEPING_SECONDS = 60.0
 _LOOK_SECONDS = 0.05
+_TURNS = 8
+"""Turns of the loop in which a reader that was just woken has told that its log holds more."""
 _OPERATIONS_PAGE = 200
 _LOOK_ELSEWHERE_SECONDS = 0.25
 _STOPPED = frozenset({CheckpointState.PAUSED, CheckpointState.PARKED, CheckpointState.DONE})
@@ -77,7 +79,8 @@ class Supervisor:
         while True:
             wait = _LOOK_SECONDS
             if all(actor.settled for actor in self.actors.values()):
-                await anyio.lowlevel.checkpoint()
+                for _ in range(_TURNS):
+                    await anyio.lowlevel.checkpoint()
                 if await self._unsettled_elsewhere():
                     wait = _LOOK_ELSEWHERE_SECONDS
                 elif all(actor.settled for actor in self.actors.values()):
