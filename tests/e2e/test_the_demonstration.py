@@ -25,7 +25,7 @@ from daemon.demo.progress import Shown
 from daemon.demo.report import DemoReport, Phases
 from daemon.demo.runner import DemoOptions, demonstration
 from tests.support.commands import COMMAND
-from tests.support.daemons import PATIENCE_SECONDS, ROOT, SLICE, Site
+from tests.support.daemons import PATIENCE_SECONDS, ROOT, SLICE, Site, write_lock
 
 GOLDEN = Path(__file__).parent / "goldens" / "demo.json"
 
@@ -212,7 +212,7 @@ def test_an_interrupted_demonstration_drains_its_daemon(tmp_path: Path, number: 
     directory = tmp_path / "demo"
     with started(directory, "--kills", "0") as process:
         until(lambda: len(committed(directory)) >= 6)
-        with locked(directory):
+        with write_lock(directory / "projectiond.db"):
             process.send_signal(number)
             until(lambda: '"draining"' in daemon_log(directory))
         assert process.wait(PATIENCE_SECONDS) == 130
@@ -247,7 +247,7 @@ def test_a_daemon_that_outlives_its_demonstration_keeps_its_directory(tmp_path: 
     directory = tmp_path / "demo"
     with started(directory, "--kills", "0") as process:
         until(lambda: len(committed(directory)) >= 6)
-        with locked(directory):  # the daemon cannot finish now
+        with write_lock(directory / "projectiond.db"):  # the daemon cannot finish now
             process.kill()
             process.wait(PATIENCE_SECONDS)
             assert not free(directory)
@@ -262,15 +262,6 @@ def until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.005)
-
-
-@contextmanager
-def locked(directory: Path) -> Generator[None]:
-    """Hold the store's write lock."""
-    with closing(sqlite3.connect(directory / "projectiond.db", isolation_level=None, timeout=60)) as connection:
-        connection.execute("BEGIN IMMEDIATE")
-        yield
-        connection.execute("ROLLBACK")
 
 
 def daemon_log(directory: Path) -> str:

@@ -34,7 +34,12 @@ def test_a_store_locked_beyond_the_deadline_is_waited_for(demo_site: Site):
     """Another process holds the store for longer than a commit's deadline, twice: the daemon tries again and again,
     then finishes right; no shard is parked.
     """
-    daemon = demo_site.start("--once", STORE__BUSY_TIMEOUT_MS="20", ENGINE__COMMIT_DEADLINE_SECONDS="0.1")
+    daemon = demo_site.start(
+        "--once",
+        ENGINE__BATCH_MAX_EVENTS="4",
+        STORE__BUSY_TIMEOUT_MS="20",
+        ENGINE__COMMIT_DEADLINE_SECONDS="0.1",
+    )
     for held in (1, 2):
         daemon.until(lambda held=held: demo_site.commits() >= 60 * held)
         with demo_site.locked():

@@ -12,7 +12,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import Callable, Generator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -165,13 +165,9 @@ class Site:
         with Watcher(self.database) as watcher:
             return watcher.look()
 
-    @contextmanager
-    def locked(self) -> Generator[None]:
+    def locked(self) -> AbstractContextManager[None]:
         """Hold the store's write lock, as another process would."""
-        with closing(sqlite3.connect(self.database, isolation_level=None, timeout=PATIENCE_SECONDS)) as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            yield
-            connection.execute("ROLLBACK")
+        return write_lock(self.database)
 
     def checked(self) -> Report:
         """Check every row."""
@@ -185,6 +181,25 @@ class Site:
         for followed in FOLLOWED:
             counts = counts_of(self.manifest, followed, look)
             assert counts.agree, counts.differences()
+
+
+@contextmanager
+def write_lock(database: Path) -> Generator[None]:
+    """Hold a database's write lock, taken between two commits of a daemon that makes them back to back.
+
+    SQLite's own wait sleeps for longer and longer, so a busy daemon may end before it looks at the right moment.
+    """
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    with closing(sqlite3.connect(database, isolation_level=None, timeout=0)) as connection:
+        while True:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                break
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                    raise
+        yield
+        connection.execute("ROLLBACK")
 
 
 @contextmanager
