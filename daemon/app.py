@@ -194,6 +194,8 @@ def policy_of(settings: Settings, names: Sequence[str]) -> EnginePolicy:
         require_version_bump=settings.daemon.require_version_bump,
         per_projection=batches,
         beat=None if leases is None else leases.beat,
+        operations_poll=settings.control.poll_ms / 1000,
+        redelivery_share=settings.control.redelivery_share,
     )
 
 

@@ -87,3 +87,19 @@ class ControlSettings(Section):
         description="How long a client may leave unread what it is sent; then the connection is closed. What it "
         "changed goes on.",
     )
+    poll_ms: int = Field(
+        default=500,
+        ge=10,
+        le=60_000,
+        description="How often it is looked whether somebody asked another replica for something: the most that a "
+        "command given elsewhere takes to be begun here; one given here is begun at once. Each look reads one item of "
+        "each generation.",
+    )
+    redelivery_share: float = Field(
+        default=0.5,
+        ge=0.01,
+        le=0.9,
+        description="The part of its time that a shard gives to a rewind, a replay, released keys and retried dead "
+        "letters while live events wait; all of it while none do. More of it ends them sooner and lets the live log "
+        "fall further behind meanwhile.",
+    )
