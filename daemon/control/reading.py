@@ -186,6 +186,7 @@ class Reading:
         if checkpoint is not None and scope.source in self.sources and state != "done":
             try:
                 backlog = await self.sources[scope.source].backlog(scope.shard, checkpoint.position)
+                problem = backlog.untold or None
             except SourceProblem as error:
                 problem = str(error)
         waits = backlog.events or backlog.bytes
