@@ -32,9 +32,9 @@ from daemon.actors.runtime import EnginePolicy, Runtime
 from daemon.actors.spending import Spending
 from daemon.actors.supervisor import Supervisor
 from daemon.assembly import stores as assembly
-from daemon.assembly.control import place_of, server_of
+from daemon.assembly.control import Doors, doors_of
 from daemon.assembly.groups import ShowsProgress, group_members
-from daemon.assembly.patience import opened_in_time
+from daemon.assembly.patience import heard_of, opened_in_time
 from daemon.assembly.sources import remember_checkpoints, sources_of, starts_of, tell_empty
 from daemon.assembly.telemetry import tracing_of
 from daemon.control.engine import Control
@@ -60,9 +60,9 @@ from daemon.ports.vitals import TellsVitals
 from daemon.settings import Settings, SettingsError
 from daemon.settings.explain import unknown_projections
 from daemon.settings.problems import DEFAULT, dotted
+from daemon.telemetry.facts import FanOut
 
 if TYPE_CHECKING:
-    from daemon.control.server import ControlServer
     from daemon.telemetry.site import TelemetrySite
 
 MARKER_BYTES = 128
@@ -71,7 +71,7 @@ SECOND_SIGNAL_EXIT = 130
 _HOST_CHARACTERS = 12
 _CHANCE_CHARACTERS = 10
 _MIB = 1024 * 1024
-_COLLECT_AFTER = 100_000
+_COLLECT_AFTER = 500_000
 """Container objects made since the last look of the cyclic collector."""
 _SWITCH_SECONDS = 0.0005
 """How long a store's thread waits for the interpreter, ten times less than by default: it waits after each statement,
@@ -119,8 +119,10 @@ class Daemon:
     grace_period: float
     site: "TelemetrySite | None" = None
     """Where metrics and health can be asked for."""
-    server: "ControlServer | None" = None
+    doors: Doors | None = None
     """Where commands come in."""
+    answer: float = 5.0
+    """How long a source may take to answer, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,8 +290,13 @@ async def build(
     observer: Observer,
     resume: Sequence[str] = (),
     site: "TelemetrySite | None" = None,
+    *,
+    replica: str | None = None,
 ) -> Daemon:
-    """Put a daemon together around an open store. `resume`: labels of parked scopes to go on with, or `all`."""
+    """Put a daemon together around an open store. `resume`: labels of parked scopes to go on with, or `all`.
+
+    `replica`: the name of this process among its peers, drawn where it has none yet.
+    """
     specs = specs_of(settings)
     generations = await generations_of(store, specs, observer)
     sources = sources_of(settings, clock)
@@ -307,7 +314,7 @@ async def build(
         observer=observer,
         policy=policy_of(settings, [spec.name for spec in specs]),
         **starts_of(settings),
-        replica=replica_name(clock),
+        replica=replica or replica_name(clock),
         spending=Spending(budgets_of(settings, [spec.name for spec in specs])),
         tracing=tracing_of(settings),
     )
@@ -318,7 +325,8 @@ async def build(
         # An operation like any other: what parks again needs a person again, and a peer that has the shard obeys too.
         request = f"run-{runtime.replica}-{number}"
         await control.change(Resume(Target.of(label)), myself(), request, lambda _progress: None, wait=0.0)
-    return Daemon(runtime, supervisor, control, float(settings.daemon.grace_period_seconds), site)
+    grace, answer = float(settings.daemon.grace_period_seconds), settings.health.check_timeout_seconds
+    return Daemon(runtime, supervisor, control, grace, site, answer=answer)
 
 
 def myself() -> Actor:
@@ -344,8 +352,9 @@ async def run(
 
     A signal that comes before shards are run ends the opening: there is nothing to drain yet. `asked` tells whether one
     came even before. `resume` names parked or paused scopes (their labels, or `all`) to go on with. `site` is where
-    metrics and health can be asked for, from before the store is opened; a store that is away is waited for, but not
-    with `once`. Raises ProjectiondError for what an operator must mend before it can start.
+    metrics and health can be asked for, from before the store is opened, as commands can; a store that is away is
+    waited for, but with `once` no longer than a read is. Raises ProjectiondError for what an operator must mend before
+    it can start.
     """
     result, problem, ending = RunResult(drained=True), None, Ending()
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
@@ -355,7 +364,7 @@ async def run(
             tasks.start_soon(ending.follow, signals)
             try:
                 with ending.opening:
-                    result = await _run(settings, observer, ending, once=once, resume=resume, site=site)
+                    result = await _run(settings, observer, ending, tasks, once=once, resume=resume, site=site)
             except Exception as error:  # noqa: BLE001 - raised below, alone: a group would hide it from who catches it
                 problem = error
             tasks.cancel_scope.cancel()
@@ -392,6 +401,7 @@ async def _run(
     settings: Settings,
     observer: Observer,
     ending: Ending,
+    tasks: TaskGroup,
     *,
     once: bool,
     resume: Sequence[str],
@@ -400,26 +410,26 @@ async def _run(
     clock = SystemClock()
     store = store_of(settings, clock, observer)
     tune_collector()
-    place = place_of(settings, observer)
+    replica = replica_name(clock)
+    doors = doors_of(settings, observer, clock, replica)
     if site is not None:
         await site.open()
+        tasks.start_soon(site.attend)
+    if doors is not None:
+        doors.serve(tasks)
     try:
-        if once:
-            await store.open()
-        else:
-            await opened_in_time(store, clock, observer)
-        daemon = await build(settings, store, clock, observer, resume, site)
-        if place is not None:
-            world = daemon.runtime
-            haste = partial(world.turns.hasten, clock)
-            daemon.server = server_of(settings, place, daemon.control, world, observer, haste)
+        told = observer if doors is None else FanOut([observer, doors.reception])
+        limit = assembly.patience_of(settings) if once else None
+        await opened_in_time(store, clock, told, assembly.place_of(settings), limit)
+        daemon = await build(settings, store, clock, observer, resume, site, replica=replica)
+        daemon.doors = doors
         await anyio.lowlevel.checkpoint()  # a signal that came by now still ends the opening
         ending.runs()
         return await serve(daemon, once=once, asked=ending.asked)
     finally:
-        if place is not None:
-            place.close()
         with anyio.CancelScope(shield=True):
+            if doors is not None:
+                await doors.aclose()
             await store.aclose()
             if site is not None:
                 await site.aclose()
@@ -437,8 +447,16 @@ def _let_ask(daemon: Daemon, tasks: TaskGroup) -> None:
     """Let the daemon be asked from outside for as long as it runs: for metrics, for health, by commands."""
     if daemon.site is not None:
         tasks.start_soon(_show, daemon.site, daemon)
-    if daemon.server is not None:
-        tasks.start_soon(daemon.server.run)
+    if daemon.doors is not None:
+        world = daemon.runtime
+        daemon.doors.staff(daemon.control, world, partial(world.turns.hasten, world.clock))
+
+
+def _await_sources(daemon: Daemon, tasks: TaskGroup) -> None:
+    """Tell of each source that has not answered yet: until it does it has no shards that could."""
+    world = daemon.runtime
+    for source in world.sources.values():
+        tasks.start_soon(heard_of, source, world.clock, world.observer, daemon.answer)
 
 
 async def _show(site: "TelemetrySite", daemon: Daemon) -> None:
@@ -456,6 +474,14 @@ async def _show(site: "TelemetrySite", daemon: Daemon) -> None:
     projection = min((generation.projection for generation in runtime.specs), default="")
     checks = {name: source.shards for name, source in sources.items()}
     await site.run(sights, sources, {"": lambda: runtime.store.generations(projection), **checks})
+
+
+async def _close(daemon: Daemon) -> None:
+    """Take no more commands in, then close what they might ask."""
+    if daemon.doors is not None:
+        await daemon.doors.aclose()
+    for source in daemon.runtime.sources.values():
+        await source.aclose()
 
 
 async def serve(daemon: Daemon, *, once: bool = False, asked: anyio.Event | None = None) -> RunResult:
@@ -489,10 +515,11 @@ async def serve(daemon: Daemon, *, once: bool = False, asked: anyio.Event | None
         _let_ask(daemon, tasks)
         if once:
             tasks.start_soon(until_caught_up)
+        else:
+            _await_sources(daemon, tasks)
         await supervisor.run()
         if not stopping:
             raise RuntimeError("the shards' supervisor ended although nobody asked it to; nothing is drained")
         tasks.cancel_scope.cancel()
-    for source in daemon.runtime.sources.values():
-        await source.aclose()
+    await _close(daemon)
     return RunResult(drained, supervisor.parked())

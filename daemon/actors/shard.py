@@ -94,7 +94,14 @@ class ShardActor:
         position = held.position if held.owner else None
         size = None if self._incarnation is None else self._incarnation.event_bytes
         return ShardVitals(
-            self.scope, self.state, held.epoch, position, held.watermark, settled=settled, event_bytes=size
+            self.scope,
+            self.state,
+            held.epoch,
+            position,
+            held.watermark,
+            settled=settled,
+            event_bytes=size,
+            since=held.since,
         )
 
     def live(self) -> LiveShard:

@@ -45,6 +45,7 @@ def tuning_of(store: DynamoDbStoreSettings) -> Tuning:
         commit_deadline=store.commit_request_seconds,
         read_deadline=store.read_request_seconds,
         patience=store.patience_seconds,
+        opening=0.0,  # whoever opens it waits, and tells of each try
     )
 
 

@@ -12,6 +12,23 @@ from daemon.settings import DynamoDbStoreSettings, Settings, SqliteStoreSettings
 from daemon.stores.sqlite import SqliteStore
 
 
+def place_of(settings: Settings) -> str:
+    """Return where the store is, for people."""
+    match settings.store:
+        case SqliteStoreSettings() as store:
+            return f"SQLite at {store.path}"
+        case DynamoDbStoreSettings() as store if store.endpoint_url:
+            return f"DynamoDB at {store.endpoint_url}"
+        case DynamoDbStoreSettings() as store:
+            return f"DynamoDB in {store.region}" if store.region else "DynamoDB"
+
+
+def patience_of(settings: Settings) -> float:
+    """Return for how many seconds a store that is away is waited for by what does not wait for ever."""
+    store = settings.store  # SQLite's own wait for a lock is all the patience it has
+    return store.patience_seconds if isinstance(store, DynamoDbStoreSettings) else 0.0
+
+
 def store_of(settings: Settings, clock: Clock, observer: Observer, *, read_only: bool = False) -> Store:
     """Build the store, unopened. `read_only`: to look alone."""
     match settings.store:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from daemon.cli.loading import Loaded, load
 from daemon.cli.output import Output, said
-from daemon.core.errors import StoreRefused
+from daemon.core.errors import SourceProblem, StoreRefused
 from daemon.core.generations import choose
 from daemon.core.identity import Generation
 from daemon.core.inventory import Part
@@ -36,6 +36,10 @@ def check_setup(config: Path | None, output: Output, *, offline: bool) -> None:
         parts = run_async(lambda: _checked_store(loaded))
     projections = [(spec, _guarantee(spec, settings)) for spec in loaded.specs]
     notes = list(_notes(settings, loaded.specs))
+    if not offline and any(isinstance(source, KafkaSourceSettings) for source in settings.sources.values()):
+        from daemon.cli.loop import run_async
+
+        notes += run_async(lambda: _told_by_brokers(loaded))
     output.document({
         "config": None if loaded.path is None else str(loaded.path),
         "settings": [
@@ -59,6 +63,34 @@ def check_setup(config: Path | None, output: Output, *, offline: bool) -> None:
         output.line(f"note: {note}")
     count = len({spec.name for spec in loaded.specs})
     output.heading(f"All is well: {count} {'projection' if count == 1 else 'projections'}, nothing started.")
+
+
+async def _told_by_brokers(loaded: Loaded) -> list[str]:
+    """Return what brokers say that somebody should know; one that is away now is no mistake, and told too."""
+    import anyio
+
+    from daemon.app import SystemClock
+    from daemon.assembly.sources import sources_of
+    from daemon.sources.kafka.source import KafkaSource
+
+    settings, notes = loaded.settings.settings, list[str]()
+    seconds = settings.health.check_timeout_seconds
+    followed = {name for spec in loaded.specs for name in spec.sources}
+    for name, source in sources_of(settings, SystemClock()).items():
+        if name not in followed or not isinstance(source, KafkaSource):
+            continue
+        try:
+            with anyio.fail_after(seconds):
+                untold = await source.untold()
+            notes += [f"sources.{name}: {why}; until then nobody can tell when it drops what waits" for why in untold]
+        except SourceProblem as problem:
+            notes.append(f"sources.{name}: {problem}")
+        except TimeoutError:
+            notes.append(f"sources.{name} gave no answer within {seconds:g} s (health.check_timeout_seconds)")
+        finally:
+            with anyio.CancelScope(shield=True):
+                await source.aclose()
+    return notes
 
 
 async def _checked_store(loaded: Loaded) -> Sequence[Part]:

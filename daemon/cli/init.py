@@ -81,11 +81,14 @@ def _print_template(loaded: Loaded, store: DynamoDbStoreSettings, ahead: int | N
 
 
 async def _make(loaded: Loaded, found: Survey) -> None:
-    from daemon.app import Unobserved, generations_of, store_of
+    from daemon.app import SystemClock, Unobserved, generations_of, store_of
+    from daemon.assembly.patience import opened_in_time
+    from daemon.assembly.stores import patience_of
 
-    store = store_of(loaded.settings.settings)
+    settings = loaded.settings.settings
+    store = store_of(settings)
     await store.establish(found.generations)
-    await store.open()
+    await opened_in_time(store, SystemClock(), Unobserved(), "", patience_of(settings))
     try:
         await generations_of(store, loaded.specs, Unobserved())
     finally:

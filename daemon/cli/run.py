@@ -89,7 +89,7 @@ def _run(loaded: Loaded, *, once: bool, resume: Sequence[str], output: Output, e
     totals = Totals()
     meter = UnitsMeter(logger, prices_of(settings), time.monotonic, settings.logging.units_interval_seconds)
     site = site_of(settings, app.SystemClock(), logger)
-    observer = FanOut([LogObserver(logger), totals, meter, *([] if site is None else [site.recorder])])
+    observer = FanOut([LogObserver(logger), totals, meter, *(() if site is None else site.observers)])
 
     async def main() -> "RunResult":
         return await app.run(settings, observer, once=once, resume=resume, site=site, asked=lambda: early.asked)

@@ -152,11 +152,45 @@ class GenerationNotRun:
 
 @dataclass(frozen=True, slots=True)
 class StoreAwaited:
-    """The store is away as the daemon starts; it is opened again in `wait` seconds, for the `tries`-th time."""
+    """The store did not answer as the daemon starts, for the `tries`-th time; it is opened again in `wait` seconds.
+
+    `detail` says why, `where` it was looked for. `seconds`: since it was first tried.
+    """
 
     detail: str
     tries: int
     wait: float
+    where: str = ""
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class StoreReached:
+    """The store that was awaited answers, after `tries` tries and `seconds`."""
+
+    where: str
+    tries: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class SourceAwaited:
+    """A source has not answered since the daemon started, for the `tries`-th time; asked again in `wait` seconds."""
+
+    source: str
+    detail: str
+    tries: int
+    wait: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class SourceReached:
+    """A source that was awaited answers, after `tries` tries and `seconds`."""
+
+    source: str
+    tries: int
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +249,9 @@ type Fact = (
     | ShardRestarted
     | GenerationNotRun
     | StoreAwaited
+    | StoreReached
+    | SourceAwaited
+    | SourceReached
     | SourceEmpty
     | CodeChanged
     | CommandAnswered

@@ -45,7 +45,8 @@ class Backlog:
     """How far a position lies behind the log's end; None where the log cannot tell.
 
     `held`: what lies behind the events that can be read now, kept back by a transaction that nobody ends.
-    `seconds_to_loss`: until retention removes the next record, if nothing more is read; None while nothing waits.
+    `seconds_to_loss`: until retention removes the next record, if nothing more is read; None while nothing waits, where
+    nothing is ever removed, and where nobody can tell: `untold` says why then.
     """
 
     events: int | None = None
@@ -53,6 +54,7 @@ class Backlog:
     end: Position | None = None
     held: int | None = None
     seconds_to_loss: float | None = None
+    untold: str = ""
 
 
 class Reader(Protocol):

@@ -149,14 +149,16 @@ FAMILIES: Sequence[Family] = (
            "bytes."),
     Family("lag_bytes", Kind.GAUGE, SHARD, "Bytes between the checkpoint and the log's end, where the log knows them."),
     Family("lag_seconds", Kind.GAUGE, SHARD,
-           "Age of the newest settled event, by its own account, while more is to settle; 0 once caught up."),
+           "Age of the newest settled event, by its own account, while more is to settle; 0 once caught up. Of a shard "
+           "that has settled nothing: the age of the first event that waits, else how long the shard stands still."),
     Family("held_events", Kind.GAUGE, SHARD,
            "Positions kept back behind a transaction in the log that nobody has ended."),
     Family("time_to_catch_up_seconds", Kind.GAUGE, SHARD,
            "How long catching up takes if log and daemon go on as now; +Inf while the lag grows."),
     Family("time_to_data_loss_seconds", Kind.GAUGE, SHARD,
-           "How long until retention removes the next unread event, if nothing more is read; absent while nothing "
-           "waits."),
+           "How long until retention removes the next unread event, if nothing more is read, at the least: by the "
+           "log's limit of time, and by the pace of its newest removals where it has a limit of bytes. Absent while "
+           "nothing waits, where nothing is removed, and while nobody can tell."),
     Family("watermark_timestamp_seconds", Kind.GAUGE, SHARD, "Time of the newest settled event, by its own account."),
     Family("settled_events", Kind.GAUGE, SHARD, "Events settled since the generation's origin, by any process."),
     # ------------------------------------------------------------------------------------------------ what is held

@@ -40,6 +40,7 @@ class Sights:
 
     shards: Callable[[], Sequence[ShardVitals]] = tuple
     lag: Callable[[ShardVitals], Lag | None] = lambda _: None
+    behind_since: Callable[[ShardVitals], datetime | None] = lambda shard: shard.watermark
     budgets: Callable[[], Sequence[BudgetVitals]] = tuple
     sources: Callable[[], Sequence[SourceVitals]] = tuple
     generations: Mapping[Generation, int] = field(default_factory=dict[Generation, int])
@@ -152,13 +153,12 @@ class Exposition:
     # ---------------------------------------------------------------------------------------- families of few numbers
 
     def lag_seconds(self, looked: _Looked) -> Iterator[Sample]:
-        """Age of the watermark of every shard that is not caught up."""
+        """How far every shard is behind in time that is not caught up."""
         now = self._process.now()
         for shard in looked.shards:
-            if shard.at_end:
-                yield tuple(map(str, shard.scope)), 0
-            elif shard.watermark is not None:
-                yield tuple(map(str, shard.scope)), max(0.0, (now - shard.watermark).total_seconds())
+            since = None if shard.at_end else self.sights.behind_since(shard)
+            if shard.at_end or since is not None:
+                yield tuple(map(str, shard.scope)), 0 if since is None else max(0.0, (now - since).total_seconds())
 
     def progress(self, looked: _Looked) -> Iterator[Sample]:
         """Share that is settled, of each generation whose shards' lags are all known in events."""

@@ -28,8 +28,11 @@ from daemon.ports.observer import (
     RowShared,
     ShardChanged,
     ShardRestarted,
+    SourceAwaited,
     SourceEmpty,
+    SourceReached,
     StoreAwaited,
+    StoreReached,
     UnitsConsumed,
     WaitingSettled,
 )
@@ -199,9 +202,37 @@ def _not_run(logger: Logger, fact: GenerationNotRun) -> None:
 def _store_awaited(logger: Logger, fact: StoreAwaited) -> None:
     logger.warning(
         "the store is away; waiting for it",
+        store=fact.where,
         reason=public_reason(fact.detail),
         attempt=fact.tries,
+        seconds=round(fact.seconds, 1),
         wait_seconds=round(fact.wait, 3),
+    )
+
+
+def _store_reached(logger: Logger, fact: StoreReached) -> None:
+    logger.info(
+        "the store that was awaited answers", store=fact.where, attempts=fact.tries, seconds=round(fact.seconds, 1)
+    )
+
+
+def _source_awaited(logger: Logger, fact: SourceAwaited) -> None:
+    logger.warning(
+        "the source is away; waiting for it",
+        source=fact.source,
+        reason=public_reason(fact.detail),
+        attempt=fact.tries,
+        seconds=round(fact.seconds, 1),
+        wait_seconds=round(fact.wait, 3),
+    )
+
+
+def _source_reached(logger: Logger, fact: SourceReached) -> None:
+    logger.info(
+        "the source that was awaited answers",
+        source=fact.source,
+        attempts=fact.tries,
+        seconds=round(fact.seconds, 1),
     )
 
 
@@ -255,6 +286,9 @@ _WRITERS: dict[type, Callable[[Logger, Any], None]] = {
     ShardRestarted: _restarted,
     GenerationNotRun: _not_run,
     StoreAwaited: _store_awaited,
+    StoreReached: _store_reached,
+    SourceAwaited: _source_awaited,
+    SourceReached: _source_reached,
     SourceEmpty: _source_empty,
     CodeChanged: _code_changed,
     CommandAnswered: _command_answered,

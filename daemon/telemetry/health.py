@@ -4,12 +4,14 @@ Owns the three answers and what they rest on. Must not know how they are asked f
 
 Invariants: alive means that the event loop turns, and nothing else: no parked, lagging or rebuilding shard, no store
 that is away, has a process killed that only needs to wait. Whoever asks gets what is known: stores and sources are
-asked by a clock, never by a probe. A check that fails harms nothing but readiness.
+asked by a clock, never by a probe. A check that fails harms nothing but readiness. While the daemon starts, a store
+that is away is told as a fact, from the first try that failed.
 """
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -18,6 +20,7 @@ import anyio
 from daemon.core.errors import ProjectiondError
 from daemon.core.lifecycle import ShardState
 from daemon.ports.clock import Clock
+from daemon.ports.observer import Fact, StoreAwaited, StoreReached
 from daemon.ports.vitals import ShardVitals
 
 type Check = Callable[[], Awaitable[object]]
@@ -61,14 +64,23 @@ class Part:
 
 @dataclass(slots=True)
 class Health:
-    """See the module. `loop_delay` and `vitals` are looked at; lag is by watermark and the wall clock."""
+    """See the module. `loop_delay` and `vitals` are looked at; lag is by `behind_since` and the wall clock."""
 
     clock: Clock
     thresholds: Thresholds
     loop_delay: Callable[[], float]
     vitals: Callable[[], Sequence[ShardVitals]] = tuple
+    behind_since: Callable[[ShardVitals], datetime | None] = lambda shard: shard.watermark
     phase: Phase = Phase.STARTING
     parts: dict[str, Part] = field(default_factory=dict[str, Part])
+
+    def see(self, fact: Fact) -> None:
+        """Take note of a store that is away as the daemon starts, and of its return."""
+        if type(fact) is StoreAwaited:
+            where = f"{fact.where}: " if fact.where and fact.where not in fact.detail else ""
+            self.parts.setdefault(STORE, Part()).error = f"{where}{fact.detail}"[:_REASON_CHARACTERS]
+        elif type(fact) is StoreReached:
+            self.parts[STORE] = Part(self.clock.monotonic(), "")
 
     async def watch(self, checks: Mapping[str, Check]) -> None:
         """Ask every part again and again, until cancelled. `checks` by the source's name, or STORE."""
@@ -111,13 +123,13 @@ class Health:
 
     def not_started(self) -> list[str]:
         """List why it has not started yet; empty once it has."""
-        return ["it is starting"] if self.phase is Phase.STARTING else []
+        return ["it is starting", *self._unreachable()] if self.phase is Phase.STARTING else []
 
     def not_ready(self) -> list[str]:
         """List why it is not ready; empty when it is."""
-        if self.phase is not Phase.RUNNING:
-            return [f"it is {self.phase}"]
-        return [*self._unreachable(), *self._behind()]
+        if self.phase is Phase.RUNNING:
+            return [*self._unreachable(), *self._behind()]
+        return self.not_started() or [f"it is {self.phase}"]
 
     def _unreachable(self) -> list[str]:
         now, silence = self.clock.monotonic(), self.thresholds.silence
@@ -138,9 +150,9 @@ class Health:
         if most is not None:
             now = self.clock.now()
             ages = [
-                (now - shard.watermark).total_seconds()
+                (now - since).total_seconds()
                 for shard in shards
-                if not shard.at_end and shard.watermark is not None
+                if not shard.at_end and (since := self.behind_since(shard)) is not None
             ]
             if max(ages, default=0.0) > most:
                 found.append(f"a shard lags {max(ages):.0f} s behind (at most {most:g}: health.max_lag_seconds)")

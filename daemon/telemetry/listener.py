@@ -14,9 +14,10 @@ for metrics.
 
 import asyncio
 import logging
+import re
 import resource
 import zlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -41,6 +42,8 @@ CONNECTIONS = 1_000
 _FRESH_SECONDS = 0.2
 """How long a text answers others that ask too."""
 _SERVER = "projectiond"
+_NOTHING = re.compile(r"0(\.0*)?")
+"""A weight that says: not this."""
 _SILENT = logging.getLogger("projectiond.http")
 """What the HTTP library says of requests that are none: nothing, or any client could fill the log."""
 _SILENT.setLevel(logging.CRITICAL + 1)
@@ -126,7 +129,7 @@ class Pages:
             self.scrapes["refused"] += 1
             return _plain(HTTPStatus.SERVICE_UNAVAILABLE, "too many ask for metrics; ask again", {"Retry-After": "5"})
         try:
-            packed = "gzip" in request.headers.get("Accept-Encoding", "")
+            packed = accepts(request.headers.getall("Accept-Encoding", ()), "gzip", "x-gzip")
             response = _response(HTTPStatus.OK, await self.metrics.text(packed=packed), CONTENT_TYPE)
             response.headers["Vary"] = "Accept-Encoding"
             if packed:
@@ -150,10 +153,25 @@ class Pages:
 
     def _told(self, request: web.BaseRequest, reasons: list[str]) -> web.Response:
         status = HTTPStatus.SERVICE_UNAVAILABLE if reasons else HTTPStatus.OK
-        if "detail" in request.query or "application/json" in request.headers.get("Accept", ""):
+        if "detail" in request.query or accepts(request.headers.getall("Accept", ()), "application/json"):
             document = {"ok": not reasons, "reasons": reasons, **self.health.detail()}
             return _response(status, orjson.dumps(document, option=orjson.OPT_INDENT_2) + b"\n", "application/json")
         return _plain(status, "\n".join(reasons) or "ok")
+
+
+def accepts(values: Iterable[str], *names: str) -> bool:
+    """Tell whether a request's header asks for one of these names, by that name, and does not refuse it with `q=0`.
+
+    A wildcard asks for nothing: what is given then is what anybody can read. A weight that is none counts as 1.
+    """
+    for entry in ",".join(values).split(","):
+        name, *parameters = (part.strip().lower() for part in entry.split(";"))
+        if name in names:
+            weights = [
+                value.strip() for key, _, value in (one.partition("=") for one in parameters) if key.strip() == "q"
+            ]
+            return not (weights and _NOTHING.fullmatch(weights[0]))
+    return False
 
 
 def _plain(status: HTTPStatus, text: str, headers: Mapping[str, str] | None = None) -> web.Response:

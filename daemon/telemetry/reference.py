@@ -30,6 +30,25 @@ count each shard once. Labels are names from your settings, code and logs, or on
 ids, keys or anything out of an event.
 """
 
+LOSS = """\
+## How the time to data loss is told
+
+`projectiond_time_to_data_loss_seconds` is a lower bound, made for an alert: most events stay longer. For Kafka it is
+the nearer of two:
+
+- **by time** (`retention.ms`): the timestamp of the next unread record and the limit, less now. Brokers remove a whole
+  segment once its newest record is that old, so records stay longer by up to `segment.ms`;
+- **by size** (`retention.bytes`): brokers say how many bytes a partition may keep, not when it reaches them. So
+  the daemon watches where the partition begins while something waits to be read, every
+  `metrics.backlog_interval_seconds`, and takes the pace at which that moved over the newest removals, 16 at most. Until
+  it has seen two removals no pace is known, and the time limit alone counts; a topic without one has no sample then.
+
+No sample means: nothing waits; or the log removes nothing (no limit, compaction alone, files); or nobody can tell. The
+last is never silent: where the daemon's user may not read a topic's settings, its log says so once, `projectionctl lag`
+names it, and so does `projectiond check`. Grant the user DescribeConfigs on the topic. An alert that must not sleep
+then also asks for `projectiond_lag_events > 0 unless projectiond_time_to_data_loss_seconds`.
+"""
+
 QUESTIONS: tuple[tuple[str, str], ...] = (
     ("How far is each projection behind, in events?", "sum by (projection) (projectiond_lag_events)"),
     ("How far behind is its slowest shard, in seconds?", "max by (projection) (projectiond_lag_seconds)"),
@@ -93,6 +112,7 @@ def _lines() -> Iterator[str]:
     yield "## What operators ask\n"
     for question, expression in QUESTIONS:
         yield from (f"{question}\n", "```promql", expression, "```\n")
+    yield LOSS
     for labels, owner in _OWNERS.items():
         families = [family for family in FAMILIES if family.labels == labels]
         named = ", ".join(f"`{label}`" for label in labels)

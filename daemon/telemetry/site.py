@@ -1,5 +1,7 @@
 """The telemetry site: the listener with what it shows, as one thing that the composition root runs.
 
+`attend` is run from the start, so that a daemon whose store is away can be asked; `run` once shards are run.
+
 Owns what is wired to what. Must not know settings, adapters or actors: it is told what to look at.
 
 Invariants: a port that cannot be had stops nothing; it is said once, and tried again. Nothing that goes wrong here ends
@@ -9,12 +11,13 @@ the daemon.
 import platform
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import anyio
 
 from daemon import __version__
 from daemon.ports.clock import Clock
+from daemon.ports.observer import Observer
 from daemon.ports.source import Source
 from daemon.telemetry.backlog import BacklogWatch
 from daemon.telemetry.catalog import SCRAPES
@@ -58,11 +61,18 @@ class TelemetrySite:
         self.exposition = Exposition(self.recorder, process)
         pages = Pages(Metrics(self.exposition, clock.monotonic), self.health, scrapes, logger)
         self.listener = Listener(pages.answer, place.host, place.port)
-        self._told = False
+        self._told = self._closed = False
+
+    @property
+    def observers(self) -> tuple[Observer, ...]:
+        """Who is to be told facts."""
+        return self.recorder, self.health
 
     async def open(self) -> None:
         """Listen, if the port can be had; say it once if not."""
         listener = self.listener
+        if self._closed:
+            return
         try:
             await listener.start()
         except OSError as error:
@@ -76,8 +86,19 @@ class TelemetrySite:
         else:
             self._logger.info("metrics and health can be asked for", address=f"{listener.host}:{listener.port}")
 
+    async def attend(self) -> None:
+        """Measure the loop, and listen as soon as that can be, until cancelled: from before anything is run."""
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self.delay.run)
+                while not (self.listener.listening or self._closed):
+                    await self._clock.sleep(_AGAIN_SECONDS)
+                    await self.open()
+        except Exception as error:  # noqa: BLE001 - a bug in looking ends no daemon
+            self._fail(error)
+
     async def run(self, sights: Sights, sources: Mapping[str, Source], checks: Mapping[str, Check]) -> None:
-        """Measure, ask and listen until cancelled. `checks`: how the store and each source are asked for an answer."""
+        """Look and ask until cancelled. `checks`: how the store and each source are asked for an answer."""
         thresholds = self.health.thresholds
         watch = BacklogWatch(
             sources,
@@ -85,21 +106,27 @@ class TelemetrySite:
             self._clock,
             look_seconds=self._place.backlog_seconds,
             answer_seconds=thresholds.answer,
+            untold=self._untold,
         )
-        self.exposition.sights = Sights(
-            sights.shards, watch.lag, sights.budgets, sights.sources, sights.generations
-        )  # fmt: skip
-        self.health.vitals, self.health.phase = sights.shards, Phase.RUNNING
+        self.exposition.sights = replace(sights, lag=watch.lag, behind_since=watch.behind_since)
+        self.health.vitals, self.health.behind_since = sights.shards, watch.behind_since
+        self.health.phase = Phase.RUNNING
         try:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self.delay.run)
                 tasks.start_soon(watch.run)
                 tasks.start_soon(self.health.watch, checks)
-                while not self.listener.listening:
-                    await self._clock.sleep(_AGAIN_SECONDS)
-                    await self.open()
-        except Exception as error:  # noqa: BLE001 - a bug in looking ends no daemon
-            self._logger.error("metrics and health are not kept up any more, please report it", error=error)  # noqa: TRY400 - the field holds it
+        except Exception as error:  # noqa: BLE001 - as above
+            self._fail(error)
+
+    def _untold(self, source: str, why: str) -> None:
+        self._logger.warning(
+            "nobody can tell when the log drops what waits: projectiond_time_to_data_loss_seconds is absent",
+            source=source,
+            reason=why,
+        )
+
+    def _fail(self, error: Exception) -> None:
+        self._logger.error("metrics and health are not kept up any more, please report it", error=error)
 
     def draining(self) -> None:
         """Tell that the daemon was asked to stop."""
@@ -107,6 +134,7 @@ class TelemetrySite:
 
     async def aclose(self) -> None:
         """End the listener."""
+        self._closed = True
         await self.listener.aclose()
 
 

@@ -92,12 +92,17 @@ def test_a_daemon_that_folds_is_ready_and_shows_what_it_did(shop: Workplace):
 
 
 def test_a_log_that_is_away_is_named_and_nothing_dies_of_it(shop: Workplace):
-    """Nobody answers at the broker's address: alive and started, but not ready, and /readyz says which source."""
+    """Nobody answers at the broker's address: the log says so; alive and started, but not ready, and /readyz says which
+    source.
+    """
     text = (shop.path / "projectiond.toml").read_text(encoding="utf-8")
     before, _, after = text.partition("[sources.orders]")
     shop.write("projectiond.toml", f"{before}{NOBODY}\n[engine]{after.partition('[engine]')[2]}")
     with shop.running("run", **OPEN) as daemon:
         asked = Asked(daemon)
+        told = daemon.wait_for_log(event="the source is away; waiting for it")
+        assert (told["source"], told["attempt"]) == ("orders", 1)
+        assert "127.0.0.1:1" in told["reason"]
         asked.until("/startupz", 200)
         reason = asked.until("/readyz", 503)
         deadline = time.monotonic() + PATIENCE_SECONDS

@@ -18,7 +18,7 @@ RAISES = """\
 
 BROKEN_OUTSIDE = """\
 from daemon import app
-def build(*args):
+def build(*args, **named):
     raise RuntimeError("wires crossed")
 app.build = build
 """

@@ -20,8 +20,11 @@ from daemon.ports.observer import (
     RowShared,
     ShardChanged,
     ShardRestarted,
+    SourceAwaited,
     SourceEmpty,
+    SourceReached,
     StoreAwaited,
+    StoreReached,
 )
 
 SCOPE = Scope("orders", 1, "log", "a\x1b[31m.jsonl")
@@ -39,7 +42,10 @@ FACTS: list[Fact] = [
     GenerationNotRun(Generation("orders", 2), "no code of version 2"),
     CodeChanged(SCOPE, "aa", "bb"),
     SourceEmpty("log", "a\x1b[31m*.jsonl"),
-    StoreAwaited("no answer \x1b[31m", 4, 2.5),
+    StoreAwaited("no answer \x1b[31m", 4, 2.5, "DynamoDB at \x1b[31m", 9.0),
+    StoreReached("shop.db", 4, 9.5),
+    SourceAwaited("log", "no broker \x1b[31m", 4, 2.5, 9.0),
+    SourceReached("log", 5, 9.5),
 ]
 
 

@@ -21,6 +21,7 @@ from daemon.telemetry.exposition import Sights
 from daemon.telemetry.health import Phase, Thresholds
 from daemon.telemetry.site import Place, TelemetrySite
 from daemon.testing.clock import VirtualClock
+from daemon.testing.memory_source import MemorySource
 from tests.telemetry.conftest import Logs
 
 pytestmark = pytest.mark.anyio
@@ -133,6 +134,45 @@ async def test_health_is_told_in_words_or_in_detail(logs: Logs):
             document = json.loads(answer.body)
             assert (document["ok"], document["reasons"]) == (False, ["it is draining"])
             assert document["phase"] == "draining"
+
+
+@pytest.mark.parametrize(
+    ("said", "packed"),
+    [
+        ("gzip;q=0", False),
+        ("deflate, gzip; q=0.000", False),
+        ("gzip;Q=0.0, *", False),
+        ("*", False),
+        ("identity", False),
+        ("notgzip", False),
+        ("gzip;q=0.001", True),
+        ("GZIP", True),
+        ("x-gzip", True),
+    ],
+)
+async def test_what_a_client_refuses_it_does_not_get(logs: Logs, said: str, packed: bool):
+    """Accept-Encoding with a weight of 0 is a refusal; names count whole, in whatever case."""
+    async with listening(logs) as asked:
+        answer = await asked.ask("/metrics", Accept_Encoding=said)
+        assert ("Content-Encoding" in answer.headers) == packed
+        plain = gzip.decompress(answer.body) if packed else answer.body
+        assert b"projectiond_events_read_total" in plain
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("application/json;q=0", "text/plain"),
+        ("text/plain, application/json ; q=0.0", "text/plain"),
+        ("*/*", "text/plain"),
+        ("text/html, application/json;q=0.1", "application/json"),
+    ],
+)
+async def test_json_is_for_whoever_accepts_it(logs: Logs, said: str, kind: str):
+    """Accept with a weight of 0 refuses JSON, and gets the words instead."""
+    async with listening(logs) as asked:
+        answer = await asked.ask("/healthz", Accept=said)
+        assert answer.headers["Content-Type"].partition(";")[0] == kind
 
 
 async def test_nothing_else_is_answered(logs: Logs):
@@ -274,7 +314,7 @@ async def test_a_bug_in_looking_ends_no_daemon(logs: Logs):
         raise ValueError("a bug")
 
     async with listening(logs) as asked:
-        await asked.site.run(Sights(broken), {}, {})
+        await asked.site.run(Sights(broken), {"log": MemorySource("log")}, {})
         assert logs.records[-1]["event"] == "metrics and health are not kept up any more, please report it"
         assert (await asked.ask("/startupz")).status == 200
 

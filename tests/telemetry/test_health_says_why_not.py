@@ -37,7 +37,11 @@ class Site:
         self.away: dict[str, Exception] = {}
         self.silent: set[str] = set()
         self.health = Health(
-            self.clock, thresholds or Thresholds(answer=0.01), lambda: self.delay, lambda: self.shards, Phase.RUNNING
+            self.clock,
+            thresholds or Thresholds(answer=0.01),
+            lambda: self.delay,
+            lambda: self.shards,
+            phase=Phase.RUNNING,
         )
 
     def _check(self, name: str) -> Callable[[], Awaitable[None]]:

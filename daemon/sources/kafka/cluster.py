@@ -20,6 +20,7 @@ from aiokafka.record.memory_records import MemoryRecords
 from daemon.core.errors import SourceUnavailable
 from daemon.ports.clock import Clock
 from daemon.sources.kafka.client import Connection, Partition, Raw, WatchedClient, closed, named, uncancelled
+from daemon.sources.kafka.retention import Retention, retention_of
 
 EARLIEST, LATEST = -2, -1
 """Timestamps that ask for the first offset, and for the one after the last."""
@@ -47,7 +48,7 @@ class Cluster:
         """Connect to nothing yet. `source` names it in errors."""
         self._source, self._connection, self._clock = source, connection, clock
         self._client: WatchedClient | None = None
-        self._retention: dict[str, tuple[float, float | None]] = {}
+        self._retention: dict[str, tuple[float, Retention]] = {}
         self._connecting: anyio.Lock | None = None
 
     async def aclose(self) -> None:
@@ -111,8 +112,8 @@ class Cluster:
 
         return await self._of_leader(partition, ask)
 
-    async def retention(self, topic: str) -> float | None:
-        """Return for how many seconds a topic keeps records; None: for ever, or nobody may tell.
+    async def retention(self, topic: str) -> Retention:
+        """Return what a topic keeps, or why that cannot be told.
 
         Asked anew after a while. Raises SourceUnavailable.
         """
@@ -121,13 +122,11 @@ class Cluster:
         if known is not None and known[0] > now:
             return known[1]
         try:
-            settings = await self.configuration(topic)
-        except Forbidden:
-            settings = dict[str, str]()
-        milliseconds = int(settings.get("retention.ms") or -1)
-        kept = "delete" in settings.get("cleanup.policy", "") and milliseconds >= 0
-        self._retention[topic] = (now + _ASK_AGAIN_SECONDS, milliseconds / 1000 if kept else None)
-        return self._retention[topic][1]
+            retention = retention_of(await self.configuration(topic))
+        except Forbidden as refusal:
+            retention = Retention(untold=str(refusal))
+        self._retention[topic] = (now + _ASK_AGAIN_SECONDS, retention)
+        return retention
 
     async def configuration(self, topic: str) -> Mapping[str, str]:
         """Return a topic's settings. Raises SourceUnavailable; Forbidden where the user may not read them."""
@@ -135,7 +134,10 @@ class Cluster:
         answer = await self._ask_any(client, DescribeConfigsRequest([(_TOPIC, topic, None)], include_synonyms=False))
         for error, message, _, _, entries in answer.resources:
             if error:
-                raise Forbidden(f"settings of topic {topic!r}: {message or _name(error)}; grant DescribeConfigs")
+                raise Forbidden(
+                    f"the settings of topic {topic!r} may not be read ({message or _name(error)}); grant the user of "
+                    f"source {self._source!r} DescribeConfigs on it"
+                )
             return {entry[0]: entry[1] for entry in entries}
         return {}
 
@@ -194,6 +196,9 @@ class Cluster:
                         f"no broker of source {self._source!r} answers at {servers} ({type(error).__name__}: {error}); "
                         "check servers and security, or wait"
                     ) from error
+                except BaseException:  # whoever asks waits no longer
+                    await closed(client.close())
+                    raise
                 self._client = client
             return self._client
 

@@ -26,6 +26,7 @@ from daemon.sources.kafka.lane import FetchPolicy, Lane
 from daemon.sources.kafka.membership import GroupMember
 from daemon.sources.kafka.reader import KafkaReader
 from daemon.sources.kafka.records import Decoder, Form
+from daemon.sources.kafka.retention import Removals
 
 MIB = 1024 * 1024
 
@@ -82,6 +83,7 @@ class KafkaSource:
         self._lanes: list[Lane] = []
         self._readers: set[KafkaReader] = set()
         self._counts: dict[str, int] = {}
+        self._removals: dict[Partition, Removals] = {}
 
     @property
     def name(self) -> str:
@@ -168,20 +170,34 @@ class KafkaSource:
         end = await self._cluster.offset(partition, LATEST, UNCOMMITTED) or 0
         position = after[0] + 1 if after else 0
         events = max(0, stable - position)
+        loss, untold = await self._seconds_to_loss(partition, position) if events else (None, "")
         return Backlog(
             events=events,
             end=(end - 1,) if end else START,
             held=max(0, end - max(stable, position)),
-            seconds_to_loss=await self._seconds_to_loss(partition, position) if events else None,
+            seconds_to_loss=loss,
+            untold=untold,
         )
 
-    async def _seconds_to_loss(self, partition: Partition, position: int) -> float | None:
-        """Return until when a topic's retention by time keeps the record at `position`, at the least."""
-        limit = await self._cluster.retention(partition[0])
-        record = None if limit is None else await self._cluster.record(partition, position, or_later=True)
-        if limit is None or record is None:
-            return None
-        return max(0.0, record.timestamp / 1000 + limit - self._clock.now().timestamp())
+    async def _seconds_to_loss(self, partition: Partition, position: int) -> tuple[float | None, str]:
+        """Return until when a topic keeps the record at `position`, at the least; or None, and why nobody can tell."""
+        kept = await self._cluster.retention(partition[0])
+        known: list[float] = []
+        record = None if kept.seconds is None else await self._cluster.record(partition, position, or_later=True)
+        if kept.seconds is not None and record is not None:
+            known.append(max(0.0, record.timestamp / 1000 + kept.seconds - self._clock.now().timestamp()))
+        if kept.bytes is not None:
+            begin = await self._cluster.offset(partition, EARLIEST, UNCOMMITTED) or 0
+            now, removals = self._clock.monotonic(), self._removals.setdefault(partition, Removals())
+            removals.saw(now, begin)
+            by_size = removals.seconds_to(position, now)
+            known += [] if by_size is None else [by_size]
+        return min(known, default=None), kept.untold
+
+    async def untold(self) -> Sequence[str]:
+        """Return, for each topic whose settings may not be read, what is not known of it. Raises SourceUnavailable."""
+        await self.shards()
+        return [why for topic in self._topics if (why := (await self._cluster.retention(topic)).untold)]
 
     def member(
         self,

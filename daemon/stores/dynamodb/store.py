@@ -142,9 +142,11 @@ class DynamoDbStore(Foundation):
             WaitingItems(reads, self.tables.state),
             OperationItems(leases, self.tables.state),
         )
+        patience = self.tuning.patience if self.tuning.opening is None else self.tuning.opening
+        opening = replace(upkeep, caller=replace(leases, tuning=replace(self.tuning, patience=patience)))
         try:
             for table in self.tables.own():
-                await upkeep.ensure(table)
+                await opening.ensure(table)
         except BaseException:
             await self.aclose()
             raise
