@@ -71,7 +71,7 @@ CHECKS: Mapping[str, Check] = {
     ),
     "replayed": Check(
         "delivered again from the beginning (`projectionctl rewind`), what was applied changes something",
-        'choose a dedup mode that knows what was applied (dedup="event")',
+        "report this with the specification: the position of an event proves that it was applied",
     ),
     "rebuilt": Check(
         "a rebuild folds history without handlers marked replay=False, and the rows are different then",
