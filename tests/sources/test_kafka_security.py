@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from aiokafka.protocol.admin import CreateAclsRequest
 
 from daemon.app import SystemClock
 from daemon.assembly.sources import sources_of
@@ -13,6 +14,7 @@ from daemon.core.errors import SettingsProblem, SourceUnavailable
 from daemon.core.positions import START
 from daemon.demo.services.kafka import KafkaBroker
 from daemon.settings import Settings, load_settings
+from daemon.sources.kafka.source import KafkaSource
 from tests.contracts.source_contract import drain, ids_of
 from tests.support.kafka import a_hand
 
@@ -21,6 +23,8 @@ pytestmark = [pytest.mark.anyio, pytest.mark.timeout(240)]
 PASSWORD = "correct-horse-9"
 KEY_PASSWORD = "battery-staple-7"
 MODULES = "org.apache.kafka.common.security"
+_TOPIC, _LITERAL, _READ, _ALLOW = 2, 3, 3, 3
+"""Kafka's numbers for a kind of resource, a way to name it, an operation and a permission."""
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +63,9 @@ def broker(certificates: Path) -> Iterator[KafkaBroker]:
         "ssl.truststore.location": str(certificates / "ca.pem"),
         "listener.name.mtls.ssl.client.auth": "required",
         "sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512",
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "allow.everyone.if.no.acl.found": "true",
+        "super.users": "User:ANONYMOUS",
     }
     for listener in ("sasl", "sasltls"):
         begin = f"listener.name.{listener}"
@@ -114,6 +121,29 @@ async def test_each_way_in_works(tmp_path: Path, broker: KafkaBroker, certificat
         source = sources_of(settings, SystemClock())["log"]
         reader = await source.open(f"{hand.topic}-0", START, None)
         assert ids_of(await drain(reader, 1)) == ["e0"]
+        await source.aclose()
+
+
+async def test_settings_that_may_not_be_read_are_told(tmp_path: Path, broker: KafkaBroker, certificates: Path):
+    """A user who may read a topic and not its settings: the log is read, and how long it keeps what waits is unknown,
+    with the reason and the right that is missing, instead of "for ever".
+    """
+    listener, security = WAYS["plain"]
+    async with a_hand(broker.bootstrap) as hand:
+        await hand.write("e0")
+        user, everywhere = "User:alice", "*"
+        allowed = CreateAclsRequest(_TOPIC, hand.topic, _LITERAL, user, everywhere, _READ, _ALLOW)
+        await hand.admin._send_to_controller(allowed)
+        settings = settings_of(tmp_path, broker.bootstrap_of(listener), hand.topic, security.format(c=certificates))
+        source = sources_of(settings, SystemClock())["log"]
+        assert isinstance(source, KafkaSource)
+        reader = await source.open(f"{hand.topic}-0", START, None)
+        assert ids_of(await drain(reader, 1)) == ["e0"]
+        backlog = await source.backlog(f"{hand.topic}-0", START)
+        assert (backlog.events, backlog.seconds_to_loss) == (1, None)
+        assert backlog.untold.startswith(f"the settings of topic {hand.topic!r} may not be read (")
+        assert backlog.untold.endswith("; grant the user of source 'log' DescribeConfigs on it")
+        assert list(await source.untold()) == [backlog.untold]
         await source.aclose()
 
 
