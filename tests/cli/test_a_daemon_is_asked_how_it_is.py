@@ -91,6 +91,20 @@ def test_a_daemon_that_folds_is_ready_and_shows_what_it_did(shop: Workplace):
         assert daemon.end(signal.SIGTERM).code == 0
 
 
+def test_a_shard_parked_on_its_first_event_is_behind(shop: Workplace):
+    """It settled nothing: its lag in seconds is the age of that event, months, and survives a restart."""
+    shop.replace("readmodels/orders.py", 'dedup="shard"', 'dedup="shard", on_error="park-shard"')
+    event = {"specversion": "1.0", "id": "e1", "type": "OrderPlaced", "source": "shop", "time": "2020-01-01T00:00:00Z"}
+    shop.write("orders-0.jsonl", json.dumps(event | {"data": {"order_id": "a"}}) + "\n")
+    for _ in range(2):
+        with shop.running("run", **OPEN) as daemon:
+            asked = Asked(daemon)
+            _until(lambda asked=asked: asked.number("shard_state", 'state="parked"') == 1)
+            _until(lambda asked=asked: (asked.number("lag_seconds") or 0) > 86_400)
+            _until(lambda asked=asked: asked.number("lag_events") == 1)
+            assert daemon.end(signal.SIGTERM).code == 0
+
+
 def test_a_log_that_is_away_is_named_and_nothing_dies_of_it(shop: Workplace):
     """Nobody answers at the broker's address: the log says so; alive and started, but not ready, and /readyz says which
     source.

@@ -3,16 +3,20 @@
 import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import NoReturn
 
 import anyio
 import pytest
 from anyio import wait_all_tasks_blocked
 
 from daemon.core.errors import SourceUnavailable, StoreUnavailable
+from daemon.core.events import Event
 from daemon.core.identity import Scope
 from daemon.core.lifecycle import ShardState
 from daemon.core.positions import Position
+from daemon.ports.observer import StoreAwaited, StoreReached
 from daemon.ports.source import Backlog
 from daemon.ports.vitals import ShardVitals
 from daemon.telemetry.backlog import CAUGHT_UP, BacklogWatch, Lag
@@ -106,6 +110,25 @@ async def test_it_is_started_once_and_ready_while_everything_answers():
         site.health.phase = Phase.DRAINING
         assert site.health.not_ready() == ["it is draining"]
         assert site.health.not_started() == []
+
+
+async def test_a_store_that_is_away_at_the_start_is_named_from_the_first_try():
+    """Starting, alive, not ready and not started, with the store's place and words; the newest reason counts, and a
+    store that came back is named no more.
+    """
+    site = Site()
+    site.health.phase = Phase.STARTING
+    site.health.see(StoreAwaited("DynamoDB does not answer: refused", 1, 1.0, "DynamoDB at http://x:1", 0.1))
+    named = "the store is not reachable: DynamoDB at http://x:1: DynamoDB does not answer: refused"
+    assert site.health.not_ready() == site.health.not_started() == ["it is starting", named]
+    assert site.health.not_alive() == []
+    assert site.health.reachable() == {STORE: False}
+    assert site.health.detail()["store"]["error"] == named.partition(": ")[2]
+    site.health.see(StoreAwaited("SQLite at shop.db is locked", 2, 2.0, "SQLite at shop.db", 1.1))
+    assert site.health.not_ready()[1] == "the store is not reachable: SQLite at shop.db is locked"
+    site.health.see(StoreReached("SQLite at shop.db", 2, 3.0))
+    assert site.health.not_ready() == ["it is starting"]
+    assert site.health.reachable() == {STORE: True}
 
 
 async def test_an_outage_counts_after_its_silence_and_names_who_is_away():
@@ -288,3 +311,96 @@ async def test_a_log_that_does_not_answer_leaves_its_lag_unknown(answer: Excepti
     assert await watched.after(0, Backlog(events=5)) is not None
     assert await watched.after(1, answer) is None
     assert await watched.after(1, Backlog(events=5)) is not None
+
+
+async def test_one_hung_source_keeps_no_other_s_figures():
+    """A source that never answers is asked by itself: the others' lags are there at once, and stay fresh."""
+    clock = VirtualClock(manual=True)
+    hung, answering = Log("hung"), Log("log")
+    answering.answer = Backlog(events=5)
+    stuck = [ShardVitals(Scope("orders", 1, "hung", f"s{number}"), ShardState.RUNNING, 1, (5,)) for number in range(20)]
+    shard = ShardVitals(SCOPE, ShardState.RUNNING, 1, (5,))
+    watch = BacklogWatch(
+        {"hung": hung, "log": answering}, lambda: [*stuck, shard], clock, look_seconds=15.0, answer_seconds=1e9
+    )
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(watch.run)
+        await wait_all_tasks_blocked()
+        assert watch.lag(shard) == Lag(events=5)
+        answering.answer = Backlog(events=4)
+        await clock.advance(15)
+        await wait_all_tasks_blocked()
+        lag = watch.lag(shard)
+        assert lag is not None
+        assert (lag.events, answering.asked) == (4, 2)
+        assert [watch.lag(one) for one in stuck] == [None] * 20
+        assert hung.asked == 8
+        tasks.cancel_scope.cancel()
+
+
+async def test_a_source_that_does_not_answer_is_left_alone_until_the_next_look():
+    """After as many silences as are waited for at once, a look asks no more; the next look asks again."""
+    clock, hung = VirtualClock(manual=True), Log("log")
+    shards = [ShardVitals(Scope("orders", 1, "log", f"s{number}"), ShardState.RUNNING, 1, (5,)) for number in range(40)]
+    watch = BacklogWatch({"log": hung}, lambda: shards, clock, look_seconds=15.0, answer_seconds=0.01)
+    await watch.look()
+    assert 8 <= hung.asked < 16
+    hung.answer = Backlog(events=5)
+    await watch.look()
+    assert all(watch.lag(shard) == Lag(events=5) for shard in shards)
+
+
+async def test_that_nobody_can_tell_a_loss_is_told_once():
+    """Whatever the number of shards and looks: one source, one reason, one warning."""
+    clock, log, told = VirtualClock(manual=True), Log("log"), list[tuple[str, str]]()
+    log.answer = Backlog(events=5, untold="settings may not be read")
+    shards = [ShardVitals(Scope("orders", 1, "log", f"s{number}"), ShardState.RUNNING, 1, (5,)) for number in range(3)]
+    watch = BacklogWatch(
+        {"log": log}, lambda: shards, clock, look_seconds=15.0, answer_seconds=1.0,
+        untold=lambda source, why: told.append((source, why)),
+    )  # fmt: skip
+    await watch.look()
+    await watch.look()
+    assert told == [("log", "settings may not be read")]
+    assert watch.lag(shards[0]) == Lag(events=5)
+
+
+# -------------------------------------------------------------------------------- shards that have settled nothing
+
+
+def _event(moment: datetime | None) -> Event:
+    return Event("e1", "T", "/s", None, moment, {}, {}, (1,), b"", b"x" * 99)
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["the event's time", "since it stands still"])
+async def test_a_shard_parked_on_its_first_event_is_behind(known: bool):
+    """It settled nothing, so it has no watermark: its lag is the age of the event that it cannot settle, and where that
+    has no time, how long it stands still; its size stands for those that wait.
+    """
+    clock = VirtualClock(manual=True)
+    log = MemorySource("log")
+    log.add_shard("s0")
+    log.append("s0", _event(clock.now() - timedelta(days=2) if known else None))
+    parked = ShardVitals(SCOPE, ShardState.PARKED, 1, (), since=clock.now() - timedelta(hours=1))
+    watch = BacklogWatch({"log": log}, lambda: [parked], clock, look_seconds=15.0, answer_seconds=10.0)
+    assert watch.behind_since(parked) == clock.now() - timedelta(hours=1)
+    await watch.look()
+    assert watch.behind_since(parked) == clock.now() - (timedelta(days=2) if known else timedelta(hours=1))
+    settled = replace(parked, watermark=clock.now())
+    assert watch.behind_since(settled) == clock.now()
+
+
+async def test_a_log_that_cannot_be_read_leaves_the_lag_of_standing_still():
+    """What fails while the first event is looked for harms neither the events' count nor the next look."""
+
+    class Unreadable(Log):
+        async def open(self, *_: object, **__: object) -> NoReturn:
+            raise SourceUnavailable("gone")
+
+    clock, log = VirtualClock(manual=True), Unreadable("log")
+    log.answer = Backlog(events=5)
+    parked = ShardVitals(SCOPE, ShardState.PARKED, 1, (), since=clock.now())
+    watch = BacklogWatch({"log": log}, lambda: [parked], clock, look_seconds=15.0, answer_seconds=10.0)
+    await watch.look()
+    assert watch.lag(parked) == Lag(events=5)
+    assert watch.behind_since(parked) == clock.now()

@@ -205,6 +205,14 @@ def test_histograms_put_each_observation_into_its_bucket() -> None:
     assert number("batch_bytes_count") == 1  # the other did not say
 
 
+def test_a_shard_that_settled_nothing_is_behind_too() -> None:
+    """Its lag in seconds is told by whoever knows since when it waits."""
+    shown = exposition()
+    parked = ShardVitals(A, ShardState.PARKED, 1, ())
+    shown.sights = Sights(lambda: [parked], behind_since=lambda _: NOW - timedelta(hours=1))
+    assert Numbers(text_of(shown))("lag_seconds") == 3600
+
+
 def test_what_is_true_now_is_of_the_shards_that_are_here() -> None:
     """Lag, age, what is held and the state come from the shards as they stand when somebody looks."""
     number = Numbers(text_of(exposition()))
