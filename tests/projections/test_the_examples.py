@@ -114,7 +114,7 @@ def test_punctuality_counts_by_carrier_and_month():
 
 def test_punctuality_only_adds():
     """No handler reads or writes a row whole, so several shards may share it."""
-    kinds = ({"fare": 1}, {"dep_delay": 1}, {"arr_delay": 1}, {})
+    kinds: tuple[dict[str, Any], ...] = ({"fare": 1}, {"dep_delay": 1}, {"arr_delay": 1}, {})
     names = ("FlightScheduled", "FlightDeparted", "FlightLanded", "FlightCancelled")
     events = [folded_event(name, {**FLIGHT, **data}) for name, data in zip(names, kinds, strict=True)]
     assert {view.touch.name for view in Rows(SPECS["punctuality"]).fold(*events).views} == {"ADDED"}

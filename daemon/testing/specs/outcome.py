@@ -88,13 +88,15 @@ def same(one: object, other: object) -> bool:
         return one is other
     if isinstance(one, int | Decimal) and isinstance(other, int | Decimal):
         return one == other
-    if isinstance(one, list) and isinstance(other, list):
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, list):
         mine, theirs = cast("list[object]", one), cast("list[object]", other)
         return len(mine) == len(theirs) and all(map(same, mine, theirs))
-    if isinstance(one, dict) and isinstance(other, dict):
+    if isinstance(one, dict):
         held, given = cast("dict[str, object]", one), cast("dict[str, object]", other)
         return held.keys() == given.keys() and all(same(value, given[name]) for name, value in held.items())
-    return type(one) is type(cast("object", other)) and one == other
+    return one == other
 
 
 @dataclass(frozen=True, slots=True)

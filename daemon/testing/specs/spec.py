@@ -149,7 +149,8 @@ class Specified:
         self._told_letters = False
         self._told_parked = False
         self._told_stopped = False
-        self._told_rows = False
+        self._asked = False
+        self._failed = False
         self._title = f"{of.cls.__name__} ({self._loaded.name} v{self._loaded.version})"
 
     # Expectations
@@ -215,9 +216,10 @@ class Specified:
         """Raise SpecFailed for what the test left unsaid: it expected nothing, or nothing of what went wrong."""
         __tracebackhide__ = True
         outcome = self._outcome
-        if outcome is None:
+        if outcome is None and not self._asked:
             self._fail("events were given, but nothing was expected of them; add .then(...).", [])
-            return
+        if outcome is None or self._failed:
+            return  # told already
         unsaid = replace(
             outcome,
             letters={} if self._told_letters else outcome.letters,
@@ -236,6 +238,7 @@ class Specified:
     def _ran(self) -> Outcome:
         """Run the events in every way, once; return what they come to as given."""
         __tracebackhide__ = True
+        self._asked = True
         if self._outcome is None:
             loaded = self._watch.wrap(self._loaded)
             self._keys = self._keys_of(loaded)
@@ -339,6 +342,7 @@ class Specified:
 
     def _fail(self, what: str, lines: Sequence[str]) -> None:
         __tracebackhide__ = True
+        self._failed = True
         raise SpecFailed("\n".join([f"{self._title}: {what}", *lines]))
 
 

@@ -88,14 +88,6 @@ class Finding:
         return f"{self.place}: {self.where} {self.what} (at {self.event})\n    {REMEDIES[self.check]}"
 
 
-@dataclass(frozen=True, slots=True)
-class Raised:
-    """Where user code raised: `KeyError: 'total' at orders.py:14`."""
-
-    text: str
-    place: str
-
-
 @dataclass(slots=True)
 class Watch:
     """Watches the callables of one loaded projection. `own` is the module of its class."""
@@ -104,7 +96,8 @@ class Watch:
     deep: bool = False
     """Whether what the projection keeps is looked at after each call."""
     found: dict[tuple[str, str], Finding] = field(default_factory=dict[tuple[str, str], Finding])
-    raised: dict[str, Raised] = field(default_factory=dict[str, Raised])
+    raised: dict[str, str] = field(default_factory=dict[str, str])
+    """Where user code raised, as `file:line`, by event id."""
     _state: State = field(default_factory=State)
     _last: dict[str, Frozen] = field(default_factory=dict[str, Frozen])
     _where: str = ""
@@ -201,13 +194,14 @@ class Watch:
             at = at.f_back
         return found or self._begin
 
-    def _raised(self, error: BaseException) -> Raised:
+    def _raised(self, error: BaseException) -> str:
+        """Return the innermost line of the user's own code that an error came through."""
         place, trace = self._begin, error.__traceback__
         while trace is not None:
             if not is_foreign(str(trace.tb_frame.f_globals.get("__name__", "")), self.own):
                 place = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
             trace = trace.tb_next
-        return Raised(f"{type(error).__name__}: {error}"[:300], place)
+        return place
 
 
 def _frozen_event(event: Event) -> Frozen:

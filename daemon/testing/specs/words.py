@@ -10,7 +10,7 @@ from daemon.core.identity import MAIN_VIEW, RowKey
 from daemon.testing.specs.outcome import ABSENT, Outcome, Row, RowDifference, spelled
 from daemon.testing.specs.telling import Given
 from daemon.testing.specs.variants import CHECKS, Variant
-from daemon.testing.specs.watching import Finding, Raised
+from daemon.testing.specs.watching import Finding
 
 _MOST = 20
 """Rows, effects or events that a report shows before it only counts the others."""
@@ -74,13 +74,13 @@ def _value(value: Any, other: Any) -> str:
     return f"{text} ({type(value).__name__})" if value is not ABSENT and text == spelled(other) else text
 
 
-def outcome_lines(outcome: Outcome, raised: Mapping[str, Raised]) -> list[str]:
+def outcome_lines(outcome: Outcome, raised: Mapping[str, str]) -> list[str]:
     """Return the lines on whatever did not go well in a run: dead letters, parked keys, stopped shards."""
     lines: list[str] = []
     for name, letter in list(outcome.letters.items())[:_MOST]:
         lines.append(f"  dead letter {name}: {letter.reason}: {letter.detail}")
         if name in raised:
-            lines.append(f"    {raised[name].place}: {raised[name].text}")
+            lines.append(f"    raised at {raised[name]}")
     for key, reason in outcome.parked.items():
         lines.append(f"  key {spelled(key)} is parked: {reason}")
     for shard, reason in outcome.stopped.items():
