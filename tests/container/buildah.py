@@ -1,8 +1,8 @@
 """Images without an engine: buildah, and a base image made of Debian's packages.
 
 Owns where images and what they are built from are kept: below the cache of the other fetched servers, so that a second
-run fetches nothing. The base image stands under the name that the Dockerfile's FROM gives, and nothing is ever pulled.
-It is what the real one is (Debian's slim files with that Python), but for who compiled Python.
+run fetches nothing. The base image stands in for the one that the Dockerfile names by digest, and nothing is ever
+pulled. It is what the real one is (Debian's slim files with that Python), but for who compiled Python.
 
 Invariants: of what a host needs to reach its package index (certificates, pip's own settings) nothing gets into a
 layer: it is mounted while a step runs.
@@ -20,7 +20,7 @@ from typing import Any
 from daemon.demo.services.cache import cache_directory
 
 BASE = "python:3.13-slim-trixie"
-"""What the Dockerfile builds upon."""
+"""What stands in for the image that the Dockerfile builds upon."""
 SUITE = "trixie"
 PACKAGES = ("ca-certificates", "netbase", "python3", "python3-venv", "tzdata")
 _NEEDLESS = ("/usr/share/doc", "/usr/share/man", "/usr/share/locale", "/usr/share/info")
@@ -75,7 +75,8 @@ def build(context: Path, tag: str, *words: str) -> None:
             mounts.append(f"{_CERTIFICATES}:{_CERTIFICATES}:ro")
         buildah(
             "build", "--isolation", "chroot", "--pull-never", "--format", "docker", "--quiet",
-            *(word for mount in mounts for word in ("--volume", mount)), "--tag", tag, *words, str(context),
+            *_layers(), *(word for mount in mounts for word in ("--volume", mount)),
+            "--build-arg", f"PYTHON={BASE}", "--tag", tag, *words, str(context),
         )  # fmt: skip
 
 
@@ -99,6 +100,11 @@ def remove(*tags: str) -> None:
     """Remove images, and what building them left behind."""
     buildah("rmi", "--force", *tags)
     buildah("rmi", "--prune", "--force")
+
+
+def _layers() -> Sequence[str]:
+    """Have what two images share built once, where layers are not whole copies."""
+    return ("--layers",) if _place().name == "overlay" else ()
 
 
 def _names() -> Sequence[str]:

@@ -17,12 +17,11 @@ from pathlib import Path
 from typing import IO, Any
 from uuid import uuid4
 
-PATIENCE_SECONDS = 60.0
-_TMPFS = ("nosuid", "nodev", "noexec", "mode=0700")
+PATIENCE_SECONDS = 180.0
+_TMPFS = ("nosuid", "nodev", "noexec")
 _PLACES = (
     ("/proc", "proc", "proc", ("nosuid", "noexec", "nodev")),
     ("/dev", "tmpfs", "tmpfs", ("nosuid", "mode=755", "size=64k")),
-    ("/tmp", "tmpfs", "tmpfs", ("nosuid", "nodev", "noexec", "mode=1777")),
 )
 
 
@@ -82,17 +81,17 @@ def running(
     *,
     variables: Mapping[str, str] | None = None,
     binds: Mapping[str, Path] | None = None,
-    tmpfs: Sequence[str] = (),
+    tmpfs: Mapping[str, Sequence[str]] | None = None,
 ) -> Generator[Run]:
     """Start the image with `config` whose files are in `root`; `place` is for the bundle, and its output.
 
     `command` replaces the image's own words, not its entry point. `binds`: directories of the host, by where they are
-    seen; `tmpfs`: empty ones in memory, the process's own.
+    seen; `tmpfs`: empty ones in memory, each with its options of mounting. Nothing else can be written.
     """
     name = f"projectiond-{uuid4().hex[:12]}"
     bundle, state = place / name, place / f"{name}-state"
     bundle.mkdir(parents=True)
-    specification = _specification(root, config, command, variables or {}, binds or {}, tmpfs)
+    specification = _specification(root, config, command, variables or {}, binds or {}, tmpfs or {})
     (bundle / "config.json").write_text(json.dumps(specification), encoding="utf-8")
     out, log = bundle / "out", bundle / "log"
     with out.open("wb") as out_file, log.open("wb") as log_file:
@@ -124,15 +123,15 @@ def _specification(
     command: Sequence[str],
     variables: Mapping[str, str],
     binds: Mapping[str, Path],
-    tmpfs: Sequence[str],
+    tmpfs: Mapping[str, Sequence[str]],
 ) -> Mapping[str, Any]:
     user, _, group = config["User"].partition(":")
     mounts = [
         {"destination": at, "type": kind, "source": source, "options": options} for at, kind, source, options in _PLACES
     ]
     mounts += [
-        {"destination": at, "type": "tmpfs", "source": "tmpfs", "options": [*_TMPFS, f"uid={user}", f"gid={group}"]}
-        for at in tmpfs
+        {"destination": at, "type": "tmpfs", "source": "tmpfs", "options": [*_TMPFS, *(options or ["mode=1777"])]}
+        for at, options in tmpfs.items()
     ]
     mounts += [
         {"destination": at, "type": "bind", "source": str(path), "options": ["rbind", "nosuid", "nodev"]}

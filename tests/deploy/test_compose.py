@@ -1,5 +1,6 @@
 """The compose file: valid, pinned, whole; its settings fold the demonstration on a real Kafka and a real Dynoxide."""
 
+import argparse
 import json
 import os
 import re
@@ -17,11 +18,17 @@ from daemon.demo.services.dynoxide import Dynoxide
 from daemon.demo.services.kafka import VERSION as KAFKA
 from daemon.demo.services.kafka import KafkaBroker
 from daemon.settings import load_settings
+from tests.docs.pages import Page
 from tests.support.commands import COMMAND
 from tests.support.daemons import PATIENCE_SECONDS, ROOT, SLICE
 
 COMPOSE = ROOT / "deploy" / "compose"
 FILE = COMPOSE / "compose.yaml"
+DOCKERFILES = [ROOT / "Dockerfile", COMPOSE / "dynoxide" / "Dockerfile"]
+PAGE = Page(ROOT / "docs" / "how-to" / "compose.md")
+SERVER = "http://dynamodb:8000"
+"""The service's address in its network."""
+PINNED = r"[a-z/]+:v?\d+\.\d+\.\d+[a-z0-9-]*@sha256:[0-9a-f]{64}"
 KEYS = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"}
 
 
@@ -52,14 +59,27 @@ def test_it_is_a_compose_file():
 
 
 def test_every_version_is_pinned():
-    """Each image names its version; Kafka and Dynoxide are those that the tests run on."""
+    """Each image names its version and digest; Kafka and Dynoxide are those that the tests run on."""
     images = {name: service["image"] for name, service in services().items()}
     for name, service in services().items():
         built = "build" in service
-        assert built or re.fullmatch(r"[a-z/]+:v?\d+\.\d+\.\d+", images[name]), images[name]
-    assert images["kafka"] == f"apache/kafka:{KAFKA}"
+        assert built or re.fullmatch(PINNED, images[name]), images[name]
+    assert images["kafka"].startswith(f"apache/kafka:{KAFKA}@")
     assert images["dynamodb"].endswith(f":{DYNOXIDE}")
     assert f"@{DYNOXIDE}" in (COMPOSE / "dynoxide" / "Dockerfile").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: str(path.parent.relative_to(ROOT)))
+def test_every_image_that_is_built_upon_is_pinned(dockerfile: Path):
+    """A Dockerfile builds upon nothing, its own stages, or an image named by version and digest."""
+    text = dockerfile.read_text(encoding="utf-8")
+    defaults = dict(re.findall(r"(?m)^ARG (\w+)=(\S+)$", text.partition("\nFROM ")[0]))
+    stages = {"scratch", *re.findall(r"(?m)^FROM \S+ AS (\S+)$", text)}
+    bases = {
+        re.sub(r"\$\{(\w+)\}", lambda name: defaults[name[1]], base) for base in re.findall(r"(?m)^FROM (\S+)", text)
+    }
+    assert bases - stages
+    assert [base for base in bases - stages if not re.fullmatch(PINNED, base)] == []
 
 
 def test_what_it_mounts_and_builds_is_there():
@@ -100,7 +120,32 @@ def test_its_settings_are_the_demonstration_s():
         assert ours.sources[name].kind == "kafka"
 
 
-@pytest.mark.timeout(300)
+def test_the_page_s_commands_name_what_is_there():
+    """Each command of compose.md is one that Compose has, on services that the file has; what is executed within the
+    daemon's is a command of ours, or is run on the rows below.
+    """
+    compose = argparse.ArgumentParser("docker compose")
+    verbs = compose.add_subparsers(required=True)
+    up, down, kill, execute = (verbs.add_parser(verb) for verb in ("up", "down", "kill", "exec"))
+    for flag in ("--build", "--detach"):
+        up.add_argument(flag, action="store_true")
+    down.add_argument("--volumes", action="store_true", required=True)
+    kill.add_argument("--signal", choices=["KILL"], required=True)
+    for verb in (up, kill):
+        verb.add_argument("services", nargs="*", choices=[*services(), []])
+    execute.add_argument("service", choices=list(services()))
+    execute.add_argument("words", nargs=argparse.REMAINDER)
+    for docker, name, *words in PAGE.console():
+        assert (docker, name) == ("docker", "compose")
+        asked = compose.parse_args(words)
+        program, *more = getattr(asked, "words", None) or ["none"]
+        assert program in {"none", "python", "projectionctl"}
+        if program == "projectionctl":
+            done = run(str(Path(COMMAND).with_name(program)), *more, "--help")
+            assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.timeout(600)
 def test_its_settings_fold_the_demonstration(tmp_path: Path, kafka: KafkaBroker):
     """Fed as the service `feed` feeds, the daemon with the file's settings makes every row right; a second feed adds
     nothing, and one of other flights is refused.
@@ -126,3 +171,6 @@ def test_its_settings_fold_the_demonstration(tmp_path: Path, kafka: KafkaBroker)
         where = ("--endpoint", dynamodb.endpoint, "--prefix", "demo", "--region", "us-east-1")
         checked = run(sys.executable, "-m", "daemon.demo.check_dynamodb", "--csv", str(SLICE), *where)
         assert checked.returncode == 0, checked.stdout
+        (code,) = (words[-1] for words in PAGE.console() if "python" in words)
+        shown = run(sys.executable, "-c", code.replace(SERVER, dynamodb.endpoint))
+        assert re.fullmatch(r"(\w\w#2013-\d\d \d+ \d+\n){3}", shown.stdout), shown.stdout + shown.stderr

@@ -10,7 +10,10 @@ Owns which blocks are run and how. A page is one shell session:
 - what holds TOML, JSON or YAML must at least parse.
 
 A comment `<!-- stage: NAME -->` has `stages.py` lay out the directory first, so that a page about a stuck shard runs on
-one. `make` is tried dry: what its verbs do, CI does. `sqlite3` and `nc` are stood in for, since not everybody has them.
+one. Its Python is a reader's (`reader.py`): the project, what it requires, and what the page itself installs. `make` is
+tried dry: what its verbs do, CI does. `nc` is stood in for; `sqlite3` is not: a page does without it, as Python can.
+
+What is not run here is run, or held to what is true, somewhere else (`Page.unproven`).
 """
 
 import json
@@ -29,15 +32,25 @@ from markdown_it import MarkdownIt
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
-SECONDS = 100
+SECONDS = 300
+"""How long a page may take: a few seconds, or minutes on a machine that does something else too."""
 _FILE = re.compile(r"(?:#|//) ([\w./-]+\.(?:py|toml|jsonl|json|yaml|yml))\n")
 _STAGE = re.compile(r"<!-- stage: ([\w-]+) -->")
 _MARK = "@@ block"
+_PROMPT = "$ "
+
+
+def _beside(name: str) -> str:
+    """Return the path of a file beside this one, as a word of the shell."""
+    return shlex.quote(str(Path(__file__).with_name(name)))
+
+
 _PRELUDE = f"""\
 set -euo pipefail
 make() {{ command make --dry-run --directory {shlex.quote(str(ROOT))} "$@"; }}
-command -v sqlite3 >/dev/null || sqlite3() {{ python -m sqlite3 "$@"; }}
-nc() {{ python {shlex.quote(str(Path(__file__).with_name("netcat.py")))} "$@"; }}
+sqlite3() {{ echo 'not everybody has this command: python -m sqlite3' >&2; return 127; }}
+nc() {{ python {_beside("netcat.py")} "$@"; }}
+pip() {{ {shlex.quote(sys.executable)} {_beside("reader.py")} "$VIRTUAL_ENV" "$@"; }}
 """
 _PARSERS: dict[str, Callable[[str], object]] = {
     "toml": tomllib.loads,
@@ -45,6 +58,8 @@ _PARSERS: dict[str, Callable[[str], object]] = {
     "yaml": yaml.safe_load,
 }
 RUN = ("sh", "python")
+ENVIRONMENT = ".venv"
+"""Where a page's directory holds the reader's Python, as a checkout does."""
 _VARIABLES = {
     "PROJECTIOND__METRICS__PORT": "0",  # pages run beside other daemons
     "AWS_DEFAULT_REGION": "eu-central-1",  # a reader's shell knows his region
@@ -102,6 +117,19 @@ class Page:
     def runs(self) -> bool:
         """Whether there is anything to run."""
         return any(block.language in RUN for block in self.blocks)
+
+    def unproven(self) -> Iterator[Block]:
+        """Yield the blocks that are neither run here, nor written for what is run, nor compared with what it prints."""
+        for at, block in enumerate(self.blocks):
+            printed = block.language == "text" and at > 0 and self.blocks[at - 1].language == "sh"
+            if not (block.language in RUN or block.file is not None or printed):
+                yield block
+
+    def console(self) -> Sequence[Sequence[str]]:
+        """Return the words of each command in its `console` blocks, in order; what has no prompt goes on with one."""
+        shown = "\n".join(block.text for block in self.blocks if block.language == "console").replace("\\\n", " ")
+        first, *rest = shown.split(f"\n{_PROMPT}")
+        return [shlex.split(command) for command in (first.removeprefix(_PROMPT), *rest)]
 
     def script(self) -> str:
         """Return its one shell script."""
@@ -171,5 +199,9 @@ def _missing(expected: str, printed: str) -> str | None:
 
 def _environment(place: Path) -> dict[str, str]:
     """Return a reader's environment: the project's commands on the path, nothing of ours in it."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PROJECTIOND", "AWS_"))}
-    return kept | {"PATH": f"{BIN}:{kept['PATH']}", "HOME": str(place), "NO_COLOR": "1", "COLUMNS": "200", **_VARIABLES}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PROJECTIOND", "AWS_", "PYTHON"))}
+    ours = [str(place / ENVIRONMENT / "bin"), *(at for at in kept["PATH"].split(":") if Path(at) != BIN)]
+    return kept | _VARIABLES | {
+        "PATH": ":".join(ours), "VIRTUAL_ENV": str(place / ENVIRONMENT), "HOME": str(place), "NO_COLOR": "1",
+        "COLUMNS": "200",
+    }  # fmt: skip

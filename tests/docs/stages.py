@@ -8,14 +8,12 @@ what the stage names.
 import json
 import os
 import sqlite3
-import sys
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 
-from tests.support.daemons import RealDaemon, fork_daemon
+from tests.support.daemons import ROOT, RealDaemon, fork_daemon
 
-BIN = Path(sys.executable).parent
 SECONDS = 60.0
 
 SETTINGS = """\
@@ -78,16 +76,20 @@ def old(number: int) -> str:
 
 def shop(place: Path, lines: Sequence[str], *, options: str = "", settings: str = "") -> None:
     """Lay out settings, projection and one log."""
-    empty(place)
     (place / "projectiond.toml").write_text(SETTINGS + settings, encoding="utf-8")
     (place / "readmodels").mkdir(exist_ok=True)
     (place / "readmodels" / "orders.py").write_text(PROJECTION.replace("{options}", options), encoding="utf-8")
     (place / "orders-0.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
-def empty(place: Path) -> None:
-    """A directory with the environment in it, as a checkout has."""
-    (place / ".venv").symlink_to(BIN.parent)
+def empty_log(place: Path) -> Path:
+    """Lay out the demonstration's settings over logs that hold nothing yet; return where its database will be."""
+    (place / "projectiond.toml").write_bytes((ROOT / "config" / "demo.toml").read_bytes())
+    logs = place / "var" / "demo"
+    logs.mkdir(parents=True)
+    for source in ("flights", "movements"):
+        (logs / f"{source}-0.jsonl").touch()
+    return logs / "projectiond.db"
 
 
 def fold(place: Path, *words: str, code: int = 0) -> None:
@@ -135,9 +137,8 @@ def append(place: Path, line: str) -> None:
 
 
 @contextmanager
-def nothing(place: Path) -> Generator[None]:
-    """No file but the environment."""
-    empty(place)
+def nothing(_place: Path) -> Generator[None]:
+    """No file."""
     yield
 
 

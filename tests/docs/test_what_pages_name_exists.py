@@ -1,5 +1,6 @@
 """Metrics, settings, commands, reasons and exit codes: what pages name is there, and what can happen has an entry."""
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from daemon.cli.exit_codes import ExitCode
 from daemon.cli.main import app as projectiond
 from daemon.core.dedup import Verdict
 from daemon.core.lifecycle import ShardState
+from daemon.stores.dynamodb.rights import ACTIONS
 from tests.docs.pages import ROOT, Page, all_pages
 
 PAGES = [page for page in all_pages() if page.path.is_relative_to(ROOT / "docs")]
@@ -73,6 +75,25 @@ def _problems(command: Any, words: list[str]) -> Iterator[str]:
             return
         if word.startswith("--") and word.partition("=")[0] not in options:
             yield f"no option {word}"
+
+
+def test_the_policy_holds_every_right_that_is_tried_and_no_other():
+    """dynamodb-rights.md allows, by kind of table, what the store tries of itself."""
+    (policy,) = Page(ROOT / "docs" / "how-to" / "dynamodb-rights.md").unproven()
+    statements = json.loads(policy.text)["Statement"]
+    allowed = {each["Sid"].lower(): tuple(each["Action"]) for each in statements}
+    assert allowed == {kind: tuple(f"dynamodb:{action}" for action in actions) for kind, actions in ACTIONS.items()}
+    assert [each["Resource"].rpartition("/projectiond-")[2] for each in statements] == [*(list(ACTIONS)[:-1]), "*-g*"]
+
+
+def test_the_rights_of_who_makes_the_tables_are_those_it_uses():
+    """dynamodb-rights.md names each operation by which tables are made and mended."""
+    text = (ROOT / "docs" / "how-to" / "dynamodb-rights.md").read_text(encoding="utf-8")
+    modules = [ROOT / "daemon" / "stores" / "dynamodb" / name for name in ("admin.py", "upkeep.py")]
+    code = "".join(path.read_text(encoding="utf-8") for path in modules)
+    used = set(re.findall(r'"((?:Create|Describe|Update)[A-Z][A-Za-z]+)"', code))
+    assert len(used) > 5
+    assert sorted(action for action in used if f"`dynamodb:{action}`" not in text) == []
 
 
 def test_every_reason_of_a_dead_letter_is_explained():
