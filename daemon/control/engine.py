@@ -247,10 +247,13 @@ def _checkpoint_of(found: Found, command: Command) -> Checkpoint | None:
 
 
 def _check_same(operation: Operation, command: Command) -> None:
-    """Raise CommandRefused where a request id stands for another command."""
-    arguments = dict(operation.arguments)
+    """Raise CommandRefused where a request id stands for another command.
+
+    Where a skip's shard was seen to stand is no part of it: asked again, it is seen behind what was skipped.
+    """
+    arguments = {**operation.arguments, "standing": command.arguments().get("standing")}
     if "standing" not in command.arguments():
-        arguments.pop("standing", None)
+        del arguments["standing"]
     if (operation.name, operation.shard, arguments) != (command.name, shard_of(command.target), command.arguments()):
         raise CommandRefused(
             RefusalCode.CONFLICT,

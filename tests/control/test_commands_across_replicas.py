@@ -510,6 +510,21 @@ async def test_a_skip_of_a_shard_that_moved_on_is_refused(in_memory: Shared) -> 
         await second.caught_up()
 
 
+async def test_a_skip_asked_for_again_is_known_though_its_shard_moved_on(in_memory: Shared) -> None:
+    """Whoever lost the answer asks again from where the shard is seen now: it is the same request, and done once."""
+    source, spec = log("s0"), counting()
+    async with replica("r-1", in_memory(), spec, source, "s0") as first:
+        await first.until(lambda: first.state("s0") is not None)
+        await first.caught_up()
+        await first.ask(Pause())
+        grow(source, "s0", 5)
+        assert (await first.ask(Skip(at("s0"), (23,), standing=(20,)), "lost")).done == 1
+        again = await first.ask(Skip(at("s0"), (23,), standing=(23,)), "lost")
+        assert (again.done, again.repeated) == (1, True)
+        with pytest.raises(CommandRefused, match="request lost was another command"):
+            await first.ask(Skip(at("s0"), (24,), standing=(23,)), "lost")
+
+
 async def test_a_log_that_was_lost_is_left_behind(in_memory: Shared) -> None:
     """Where the log no longer reaches back, a skip to where it begins lets the shard go on, its count unknown."""
     source, spec = log("s0"), counting()

@@ -10,22 +10,16 @@ from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
 from tests.support.daemons import Ended, RealDaemon, fork_daemon
 from tests.support.ledger import MODES, Expected, Line, Tally, expected, tally, write_log
+from tests.support.tables import BOOKKEEPING, KEYS, Tables, plain
 
 SHARDS = ("s0", "s1")
 PREFIX = "ledger"
 _LOOK_SECONDS = 0.01
-_BOOKKEEPING = ("_v", "_src", "_seq", "_expires", "key", "view")
-_KEYS = {"AWS_ACCESS_KEY_ID": "AKIDTEST", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-east-1"}
-_SIGNED = (
-    "AWS4-HMAC-SHA256 Credential=AKIDTEST/20260101/us-east-1/dynamodb/aws4_request, "
-    f"SignedHeaders=host;x-amz-date, Signature={'0' * 64}"
-)
 
 
 @dataclass
@@ -96,7 +90,7 @@ class LedgerSite:
         """Start a daemon: `projectiond run --json` with more words, and settings as `ENGINE__LINGER_MS="0"`."""
         command = ("run", "--config", str(self.path / "projectiond.toml"), "--json", *words)
         settings = {"ENGINE__LINGER_MS": "0"} | self.variables | variables
-        daemon = fork_daemon(command, settings, self.path, len(self.daemons), _KEYS)
+        daemon = fork_daemon(command, settings, self.path, len(self.daemons), KEYS)
         self.daemons.append(daemon)
         return daemon
 
@@ -106,25 +100,10 @@ class LedgerSite:
 
     # What they leave
 
-    def call(self, operation: str, body: Mapping[str, Any]) -> Any:
-        """Make one request; None where the server or the table is not there."""
-        headers = {
-            "Content-Type": "application/x-amz-json-1.0",
-            "X-Amz-Target": f"DynamoDB_20120810.{operation}",
-            "X-Amz-Date": "20260101T000000Z",
-            "Authorization": _SIGNED,
-        }
-        host, _, port = self.address.partition(":")
-        connection = HTTPConnection(host, int(port), timeout=30.0)
-        try:
-            connection.request("POST", "/", json.dumps(body), headers)
-            answer = connection.getresponse()
-            document = json.loads(answer.read())
-        except (OSError, ValueError):
-            return None
-        finally:
-            connection.close()
-        return document if answer.status == 200 else None
+    @property
+    def tables(self) -> Tables:
+        """The tables of the daemons."""
+        return Tables(self.address, self.prefix)
 
     def checkpoints(self) -> list[dict[str, Any]]:
         """Read the checkpoints of all scopes that there are; not so often that the server has nothing else to do."""
@@ -132,7 +111,7 @@ class LedgerSite:
         scopes = [f"by-{mode}-g1:ledger/log-{shard}.jsonl" for mode in MODES for shard in self.logs]
         keys = [{"pk": {"S": scope}, "sk": {"S": "checkpoint"}} for scope in scopes]
         state = f"{self.prefix}-state"
-        answer = self.call("BatchGetItem", {"RequestItems": {state: {"Keys": keys, "ConsistentRead": True}}})
+        answer = self.tables.call("BatchGetItem", {"RequestItems": {state: {"Keys": keys, "ConsistentRead": True}}})
         found: list[dict[str, Any]] = [] if answer is None else answer["Responses"].get(state, [])
         return [plain({"M": item}) for item in found]
 
@@ -148,26 +127,14 @@ class LedgerSite:
         """Count the shards that each replica owns; those that nobody does under the empty name."""
         return Counter(held.get("owner", "").rpartition("/")[0] for held in self.checkpoints())
 
-    def table(self, name: str) -> list[dict[str, Any]]:
-        """Read a whole table as plain Python."""
-        items: list[dict[str, Any]] = []
-        request: dict[str, Any] = {"TableName": f"{self.prefix}-{name}", "ConsistentRead": True}
-        while True:
-            answer = self.call("Scan", request)
-            assert answer is not None, f"table {name} cannot be read"
-            items += [plain({"M": item}) for item in answer["Items"]]
-            if "LastEvaluatedKey" not in answer:
-                return sorted(items, key=lambda item: sorted((name, str(value)) for name, value in item.items()))
-            request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
-
     def rows(self) -> dict[str, list[dict[str, Any]]]:
         """Read every row, with version and provenance, by projection."""
-        return {mode: self.table(f"by-{mode}-g1") for mode in MODES}
+        return {mode: self.tables.read(f"by-{mode}-g1") for mode in MODES}
 
     def tallies(self) -> dict[str, Tally]:
         """Hold rows, markers, effects and counters of each projection against the fold of the logs."""
-        wanted, effects, marked = self.expected, self.table("effects"), Counter[str]()
-        for item in self.table("markers"):
+        wanted, effects, marked = self.expected, self.tables.read("effects"), Counter[str]()
+        for item in self.tables.read("markers"):
             marked[item["pk"].removeprefix("by-event-g1/")] += 1
         counters = {mode: Counter[str]() for mode in MODES}
         for held in self.checkpoints():
@@ -175,7 +142,7 @@ class LedgerSite:
         found: dict[str, Tally] = {}
         for mode, items in self.rows().items():
             rows = {
-                (item["view"], item["key"]): {name: value for name, value in item.items() if name not in _BOOKKEEPING}
+                (item["view"], item["key"]): {name: value for name, value in item.items() if name not in BOOKKEEPING}
                 for item in items
                 if "_gone" not in item
             }
@@ -205,20 +172,6 @@ def _differences(mode: str, counters: Mapping[str, int], wanted: Expected) -> li
         "dead_lettered": len(wanted.dead),
     }
     return [f"{name} is {counters[name]}, not {count}" for name, count in due.items() if counters[name] != count]
-
-
-def plain(value: Mapping[str, Any]) -> Any:
-    """Return the plain value of typed JSON, as far as the ledger uses it."""
-    ((kind, held),) = value.items()
-    match kind:
-        case "M":
-            return {name: plain(inner) for name, inner in held.items()}
-        case "L":
-            return [plain(inner) for inner in held]
-        case "N":
-            return int(held)
-        case _:
-            return held
 
 
 @contextmanager

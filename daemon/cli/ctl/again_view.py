@@ -162,7 +162,7 @@ def letters(
     found = _again(caller).ask("dead-letters.list", {"target": target, **which, "limit": 0})
     if not caller.as_json:
         show_letters(found, Output(as_json=False))
-    if not found["total"]:
+    if not found["total"] and not caller.repeats:  # what was asked before may have left none: the daemon knows
         raise CommandRefused(RefusalCode.NOT_FOUND, f"no dead letter of {target} is meant", "see `dead-letters list`")
     if verb == "discard" or which.get("every"):
         confirm(f"{verb.capitalize()} {some(found['total'], 'dead letter')}?", yes=yes)

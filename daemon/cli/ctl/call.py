@@ -44,12 +44,13 @@ type See = Callable[[Frame], None]
 
 
 class Caller:
-    """Asks one daemon. `request`: the id of a request that may be one asked before."""
+    """Asks one daemon. `request`: the id of one that may have been asked before; `repeats`: whether one was given."""
 
     def __init__(self, socket: Path | None, config: Path | None, *, as_json: bool, request: str | None = None) -> None:
         """Find the daemon when it is first asked."""
         self.as_json = as_json
         self.request = request or fresh_id()
+        self.repeats = request is not None
         self.socket = socket
         self.config = config
 
