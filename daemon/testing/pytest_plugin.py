@@ -29,7 +29,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Read the options."""
-    config.addinivalue_line("markers", "projection(cls): the projection that the fixture `given` is about")
+    config.addinivalue_line("markers", "projection(of): the projection that the fixture `given` is about")
     seeds: int | None = config.getoption("--projection-seeds")
     REGISTER.seeds = int(config.getini(_SEEDS)) if seeds is None else seeds
     first: int | None = config.getoption("--projection-first-seed")
@@ -52,13 +52,14 @@ def pytest_runtest_call() -> Generator[None, object, object]:
 
 @pytest.fixture
 def given(request: pytest.FixtureRequest) -> Callable[..., Any]:
-    """Give events to the projection of the nearest `@pytest.mark.projection(cls)`: `given(...).then(...)`."""
+    """Give events to the projection of the nearest `@pytest.mark.projection(of=Orders)`: `given(...).then(...)`."""
     marker = request.node.get_closest_marker("projection")
-    if marker is None or len(marker.args) != 1:
-        raise pytest.UsageError("the fixture `given` needs `@pytest.mark.projection(Orders)` on the test or its module")
+    if marker is None or marker.kwargs.keys() != {"of"}:
+        message = "the fixture `given` needs `@pytest.mark.projection(of=Orders)` on the test, or `pytestmark = ...`"
+        raise pytest.UsageError(message)
     from daemon.testing.specs.spec import spec  # noqa: PLC0415 - only for those who use it
 
-    return spec(marker.args[0]).given
+    return spec(marker.kwargs["of"]).given
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -18,6 +18,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date
+from pathlib import Path
 from types import CodeType, FrameType, FunctionType
 from typing import Any, cast
 
@@ -190,7 +191,7 @@ class Watch:
             if module.partition(".")[0] in _HARMLESS:
                 return None
             if found is None and not is_foreign(module, self.own):
-                found = f"{at.f_code.co_filename}:{at.f_lineno}"
+                found = _at(at.f_code.co_filename, at.f_lineno)
             at = at.f_back
         return found or self._begin
 
@@ -199,7 +200,7 @@ class Watch:
         place, trace = self._begin, error.__traceback__
         while trace is not None:
             if not is_foreign(str(trace.tb_frame.f_globals.get("__name__", "")), self.own):
-                place = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
+                place = _at(trace.tb_frame.f_code.co_filename, trace.tb_lineno)
             trace = trace.tb_next
         return place
 
@@ -226,8 +227,8 @@ def _judge(function: Any, frame: FrameType, own: str) -> tuple[str, str] | None:
         return CHANCE, f"os.{name}()"
     names, check = _MODULES.get(module, (frozenset[str](), ""))
     if names is None or name in names:
-        public = {"posix": "os", "nt": "os", "_io": "io"}.get(module, module.lstrip("_"))
-        return check, f"{public}.{name}()"
+        public = {"posix": "os.", "nt": "os.", "_io": ""}.get(module, f"{module.lstrip('_')}.")
+        return check, f"{public}{name}()"
     return None
 
 
@@ -245,5 +246,11 @@ def _place_of(function: object, own: str) -> str:
     for inner in functions_of([function]):
         plain = cast("FunctionType", getattr(inner, "__func__", inner))
         if not is_foreign(plain.__module__, own):
-            return f"{plain.__code__.co_filename}:{plain.__code__.co_firstlineno}"
+            return _at(plain.__code__.co_filename, plain.__code__.co_firstlineno)
     return "?"
+
+
+def _at(file: str, line: int) -> str:
+    """Return a place as people read it: from where the tests run, where it lies below."""
+    path = Path(file)
+    return f"{path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}:{line}"
