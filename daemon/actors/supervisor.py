@@ -179,6 +179,7 @@ class Supervisor:
             after = page[-1].sequence
         for actor in behind:
             actor.order(operations, standing.sequence)
+        self._runtime.turns.relent()
 
     def _start(self, scope: Scope, claim: Claim | None, shards: TaskGroup) -> None:
         running = self.actors.get(scope)

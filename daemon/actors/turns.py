@@ -63,6 +63,11 @@ class Turns:
             del self._hasty[token]
         return max(self._hasty.values(), default=now) - now
 
+    def relent(self) -> None:
+        """Have nobody rest any longer for the commands under way: what they wait for is done by those who rest."""
+        self._hasty.clear()
+        self._calm.set()
+
     @contextmanager
     def hasten(self, clock: Clock) -> Generator[None]:
         """Have folding rest for the time of the block: for its first `MOST_REST` seconds, while there is credit."""

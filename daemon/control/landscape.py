@@ -5,13 +5,16 @@ anything.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 
+from daemon.control.together import both, together
 from daemon.core.checkpoint import Checkpoint
 from daemon.core.commands import Target
 from daemon.core.errors import CommandRefused, RefusalCode, SourceProblem
 from daemon.core.generations import GenerationRecord
 from daemon.core.identity import Generation, Scope, ShardId
+from daemon.core.operations import Standing
 from daemon.ports.source import Source
 from daemon.ports.store import Store
 
@@ -21,11 +24,15 @@ _NAMED = 8
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A generation with its shards: `checkpoints` of those that were ever taken, `listed` by its sources now."""
+    """A generation with its shards: `checkpoints` of those that were ever taken, `listed` by its sources now.
+
+    `standing`: where its operations stood at about that moment.
+    """
 
     record: GenerationRecord
     checkpoints: Mapping[Scope, Checkpoint]
-    listed: frozenset[ShardId] = field(default_factory=frozenset[ShardId])
+    listed: frozenset[ShardId]
+    standing: Standing
 
     @property
     def generation(self) -> Generation:
@@ -50,7 +57,8 @@ class Landscape:
         """Return the generations that a target names, oldest first. Raises CommandRefused where it names none."""
         names = sorted({generation.projection for generation in self.follows})
         if target.projection is None:
-            return [record for name in names for record in await self.store.generations(name)]
+            several = await together([partial(self.store.generations, name) for name in names])
+            return [record for records in several for record in records]
         records = list(await self.store.generations(target.projection))
         if not records and target.generation is not None:
             # `sales-g2` is the second generation of `sales`, unless a projection is called so.
@@ -80,7 +88,15 @@ class Landscape:
 
         Raises CommandRefused where it names a shard that none of them has.
         """
-        found = [await self.look(record) for record in await self.records(target)]
+        # What runs here is looked at while its records are read: both are there as soon as one.
+        known = [generation for generation in self.follows if target.covers(generation)]
+        records, looks = await both(
+            lambda: self.records(target), lambda: together([partial(self._look, one) for one in known])
+        )
+        seen = dict(zip(known, looks, strict=True))
+        others = [record.generation for record in records if record.generation not in seen]
+        seen.update(zip(others, await together([partial(self._look, one) for one in others]), strict=True))
+        found = [Found(record, *seen[record.generation]) for record in records]
         shard = shard_of(target)
         if shard is None:
             return found
@@ -96,13 +112,21 @@ class Landscape:
 
     async def look(self, record: GenerationRecord) -> Found:
         """Return one generation with its shards; a source that does not answer lists none."""
-        listed: set[ShardId] = set()
-        for name in self.follows.get(record.generation, ()):
-            try:
-                listed.update(ShardId(name, info.shard) for info in await self.sources[name].shards())
-            except SourceProblem:
-                continue
-        return Found(record, await self.store.checkpoints(record.generation), frozenset(listed))
+        return Found(record, *await self._look(record.generation))
+
+    async def _look(self, generation: Generation) -> tuple[Mapping[Scope, Checkpoint], frozenset[ShardId], Standing]:
+        names = self.follows.get(generation, ())
+        several, (checkpoints, standing) = await both(
+            lambda: together([partial(self._listed, name) for name in names]),
+            lambda: both(lambda: self.store.checkpoints(generation), lambda: self.store.standing(generation)),
+        )
+        return checkpoints, frozenset[ShardId]().union(*several), standing
+
+    async def _listed(self, source: str) -> set[ShardId]:
+        try:
+            return {ShardId(source, info.shard) for info in await self.sources[source].shards()}
+        except SourceProblem:
+            return set()
 
 
 def shard_of(target: Target) -> ShardId | None:

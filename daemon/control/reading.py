@@ -16,6 +16,7 @@ import anyio
 
 from daemon.control.answers import answered
 from daemon.control.landscape import Found, Landscape, shard_of
+from daemon.control.together import both
 from daemon.core.checkpoint import Checkpoint, CheckpointState
 from daemon.core.commands import Explain, Target
 from daemon.core.errors import SourceProblem
@@ -68,27 +69,24 @@ class Reading:
 
     async def status(self, target: Target) -> StatusReport:
         """Tell how every projection and its stuck shards stand."""
-        found = await self.landscape.find(target)
+        found, presences = await both(lambda: self.landscape.find(target), self.store.presences)
         live = self._live()
-        projections = [await self._projection(one, target, live) for one in found]
-        presences = await self.store.presences()
+        projections = tuple([self._projection(one, target, live) for one in found])
         names = sorted({*presences, self.here.replica})
-        return StatusReport(self.clock.now(), self.here.replica, tuple(names), tuple(projections))
+        return StatusReport(self.clock.now(), self.here.replica, tuple(names), projections)
 
     async def shards(self, target: Target) -> ShardsReport:
         """Tell how every shard stands."""
-        live, shards = self._live(), list[ShardStatus]()
-        for one in await self.landscape.find(target):
-            standing = await self.store.standing(one.generation)
-            shards += self._statuses(one, target, standing, live)
+        found, live, shards = await self.landscape.find(target), self._live(), list[ShardStatus]()
+        for one in found:
+            shards += self._statuses(one, target, live)
         return ShardsReport(self.clock.now(), tuple(shards))
 
     def _live(self) -> dict[Scope, LiveShard]:
         return {one.scope: one for one in self.here.live()}
 
-    async def _projection(self, found: Found, target: Target, live: Mapping[Scope, LiveShard]) -> ProjectionStatus:
-        standing = await self.store.standing(found.generation)
-        shards = self._statuses(found, target, standing, live)
+    def _projection(self, found: Found, target: Target, live: Mapping[Scope, LiveShard]) -> ProjectionStatus:
+        standing, shards = found.standing, self._statuses(found, target, live)
         return ProjectionStatus(
             generation=found.generation,
             version=found.record.version,
@@ -102,12 +100,10 @@ class Reading:
             underway=tuple(f"{one.name} (operation {one.sequence})" for one in standing.open),
         )
 
-    def _statuses(
-        self, found: Found, target: Target, standing: Standing, live: Mapping[Scope, LiveShard]
-    ) -> list[ShardStatus]:
+    def _statuses(self, found: Found, target: Target, live: Mapping[Scope, LiveShard]) -> list[ShardStatus]:
         only = shard_of(target)
         scopes = [Scope(*found.generation, *shard) for shard in found.shards if only in {None, shard}]
-        return [self._shard(scope, found.checkpoints.get(scope), standing, live.get(scope)) for scope in scopes]
+        return [self._shard(scope, found.checkpoints.get(scope), found.standing, live.get(scope)) for scope in scopes]
 
     def _shard(
         self, scope: Scope, checkpoint: Checkpoint | None, standing: Standing, live: LiveShard | None

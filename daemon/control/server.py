@@ -10,7 +10,7 @@ allow.
 
 import traceback
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 
 import anyio
 import anyio.abc
@@ -61,15 +61,17 @@ class ControlServer:
                     except OSError:
                         await anyio.sleep(_PAUSE_SECONDS)
                         continue
-                    tasks.start_soon(self._meet, channel, tasks)
+                    hasty = ExitStack()
+                    hasty.enter_context(self._haste())  # now: until the connection's own task has a turn, many may fold
+                    tasks.start_soon(self._meet, channel, tasks, hasty)
         finally:
             self._place.close()
 
-    async def _meet(self, channel: Channel, tasks: anyio.abc.TaskGroup) -> None:
+    async def _meet(self, channel: Channel, tasks: anyio.abc.TaskGroup, hasty: ExitStack) -> None:
         """Live through one connection; whatever goes wrong in it stays here."""
         self._open += 1
         try:
-            with self._haste():
+            with hasty:
                 await self._serve(channel, tasks)
         except Exception as error:  # noqa: BLE001 - a client's troubles, or a bug, must not reach the shards
             places = "".join(traceback.format_tb(error.__traceback__))

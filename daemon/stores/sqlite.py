@@ -3,8 +3,9 @@
 Owns the file. Durability: write-ahead log with `synchronous = FULL`: a commit that was answered survives a power cut.
 What was not answered yet may or may not be there after one, but whole; the checkpoint tells.
 
-Invariants: all writes go through one thread and all reads through another, never the event loop's; commits of many
-shards share one transaction and one fsync, each undone alone when it does not hold; two processes may open one file:
+Invariants: all writes go through one thread and all reads through two others, one of them for what shards fold with,
+never the event loop's; commits of many shards share one transaction and one fsync, each undone alone when it does not
+hold; two processes may open one file:
 each commit is conditioned on the checkpoint, so only the epoch decides who writes.
 """
 
@@ -40,6 +41,7 @@ from daemon.stores.sqlite_codec import (
     DEAD_LETTER_COLUMNS,
     EFFECT_COLUMNS,
     PARKED_COLUMNS,
+    all_at_once,
     checkpoint_of,
     dead_letter_of,
     effect_of,
@@ -98,6 +100,7 @@ class SqliteStore:
         self._committing = Committing(self._tables)
         self._writer: WriterThread | None = None
         self._reader: ReaderThread | None = None
+        self._watcher: ReaderThread | None = None
 
     @property
     def limits(self) -> Limits:
@@ -135,22 +138,26 @@ class SqliteStore:
             writer = WriterThread("sqlite-writer", self.path, self._busy_timeout_ms, self._connect_writer)
             await writer.start()
             self._writer = writer
-        reader = ReaderThread("sqlite-reader", self.path, self._busy_timeout_ms, self._connect_reader)
         try:
-            await reader.start()
+            self._reader = await self._started("sqlite-reader")
+            self._watcher = await self._started("sqlite-watcher")
         except BaseException:
             await self.aclose()
             raise
-        self._reader = reader
+
+    async def _started(self, name: str) -> ReaderThread:
+        thread = ReaderThread(name, self.path, self._busy_timeout_ms, self._connect_reader)
+        await thread.start()
+        return thread
 
     async def aclose(self) -> None:
         """Finish what was accepted and close the file; the last to close it folds the log into it."""
         reader, self._reader = self._reader, None
+        watcher, self._watcher = self._watcher, None
         writer, self._writer = self._writer, None
-        if reader is not None:
-            await reader.aclose()
-        if writer is not None:
-            await writer.aclose()
+        for thread in (reader, watcher, writer):
+            if thread is not None:
+                await thread.aclose()
 
     # ------------------------------------------------------------------------------------------------ connections
 
@@ -232,23 +239,30 @@ class SqliteStore:
                 raise StoreRefused(f"{self.path}: journal mode {mode!r} instead of 'wal'; put the file on a local disk")
             return
 
-    async def _write(self, work: Work) -> Any:
+    async def _write(self, work: Work, *, urgent: bool = False) -> Any:
         if self._writer is None:
             if self._read_only:
                 raise StoreRefused(f"{self.path}: was opened read-only; open it without read_only to write")
             raise StoreUnavailable(f"{self.path}: the store is not open; open it first")
-        return await self._writer.call(work)
+        return await self._writer.call(work, urgent=urgent)
 
     async def _look(self, work: Work) -> Any:
-        if self._reader is None:
+        return await self._read(self._reader, work)
+
+    async def _watch(self, work: Work) -> Any:
+        """Read how things stand, for people and for orders: it waits behind no rows that shards load."""
+        return await self._read(self._watcher, work)
+
+    async def _read(self, thread: ReaderThread | None, work: Work) -> Any:
+        if thread is None:
             raise StoreUnavailable(f"{self.path}: the store is not open; open it first")
-        return await self._reader.call(work)
+        return await thread.call(work)
 
     # ------------------------------------------------------------------------------------------------ generations
 
     async def generations(self, projection: str) -> Sequence[GenerationRecord]:
         """List a projection's generations, oldest first."""
-        return await self._look(lambda connection: self._generations(connection, projection))
+        return await self._watch(lambda connection: self._generations(connection, projection))
 
     def _generations(self, connection: sqlite3.Connection, projection: str) -> list[GenerationRecord]:
         select = f"SELECT number, version, live FROM {self._tables.generations} WHERE projection = ? ORDER BY number"
@@ -281,14 +295,12 @@ class SqliteStore:
 
     async def checkpoints(self, generation: Generation) -> Mapping[Scope, Checkpoint]:
         """Read every checkpoint of a generation."""
-        select = (
-            f"SELECT source, shard, {', '.join(CHECKPOINT_COLUMNS)} FROM {self._tables.checkpoints} "
-            "WHERE projection = ? AND generation = ?"
-        )
-        return await self._look(
+        columns = ", ".join(("source", "shard", *CHECKPOINT_COLUMNS))
+        select = f"SELECT {columns} FROM {self._tables.checkpoints} WHERE projection = ? AND generation = ?"
+        return await self._watch(
             lambda connection: {
                 Scope(*generation, row[0], row[1]): checkpoint_of(row[2:])
-                for row in connection.execute(select, generation)
+                for row in all_at_once(connection, select, generation, columns)
             }
         )
 
@@ -370,7 +382,7 @@ class SqliteStore:
             f"SELECT {PARKED_COLUMNS} FROM {self._tables.parked} WHERE {_SCOPE_IS} AND key = ? "
             "ORDER BY place, rowid LIMIT ?"
         )
-        return await self._look(
+        return await self._watch(
             lambda connection: [parked_of(row) for row in connection.execute(select, (*scope, key, limit))]
         )
 
@@ -380,17 +392,17 @@ class SqliteStore:
             f"SELECT {DEAD_LETTER_COLUMNS} FROM {self._tables.dead_letters} WHERE {_SCOPE_IS} "
             "ORDER BY place, rowid LIMIT ?"
         )
-        return await self._look(
+        return await self._watch(
             lambda connection: [dead_letter_of(row) for row in connection.execute(select, (*scope, limit))]
         )
 
     async def waiting(self, scope: Scope) -> Waiting:
         """Read what waits to be applied, of one moment, without payloads."""
-        return await self._look(lambda connection: self._committing.waiting.read(connection, scope))
+        return await self._watch(lambda connection: self._committing.waiting.read(connection, scope))
 
     async def find_letters(self, scope: Scope, refs: Collection[LetterRef]) -> Sequence[DeadLetter]:
         """Return those of these dead letters that are there, in position order."""
-        return await self._look(lambda connection: self._committing.waiting.letters(connection, scope, refs))
+        return await self._watch(lambda connection: self._committing.waiting.letters(connection, scope, refs))
 
     async def wish(self, scope: Scope, refs: Collection[LetterRef | ParkedRef], wish: Wish | None) -> int:
         """Note a wish on entries, all together. Returns how many are there."""
@@ -398,25 +410,26 @@ class SqliteStore:
 
     async def standing(self, generation: Generation) -> Standing:
         """Read where a generation's operations stand."""
-        return await self._look(lambda connection: self._committing.operations.standing(connection, generation))
+        return await self._watch(lambda connection: self._committing.operations.standing(connection, generation))
 
     async def accept(self, operation: Operation, after: Standing) -> Operation | None:
         """Write an operation and the standing after it, where it is the next one."""
-        return await self._write(lambda connection: self._committing.operations.accept(connection, operation, after))
+        held = self._committing.operations
+        return await self._write(lambda connection: held.accept(connection, operation, after), urgent=True)
 
     async def requested(self, generation: Generation, request: str) -> Operation | None:
         """Return the operation that a request became."""
         held = self._committing.operations
-        return await self._look(lambda connection: held.requested(connection, generation, request))
+        return await self._watch(lambda connection: held.requested(connection, generation, request))
 
     async def operations(self, generation: Generation, after: int, limit: int) -> Sequence[Operation]:
         """Return later operations, oldest first."""
         held = self._committing.operations
-        return await self._look(lambda connection: held.later(connection, generation, after, limit))
+        return await self._watch(lambda connection: held.later(connection, generation, after, limit))
 
     async def outcomes(self, generation: Generation, sequence: int) -> Sequence[ShardOutcome]:
         """Return what shards made of an operation."""
-        return await self._look(lambda connection: self._committing.operations.noted(connection, generation, sequence))
+        return await self._watch(lambda connection: self._committing.operations.noted(connection, generation, sequence))
 
     async def effects(self, generation: Generation, limit: int) -> Sequence[Effect]:
         """Return up to `limit` effects that wait to be relayed, in commit order."""
@@ -424,7 +437,7 @@ class SqliteStore:
             f"SELECT {EFFECT_COLUMNS} FROM {self._tables.effects} WHERE projection = ? AND generation = ? "
             "ORDER BY seq LIMIT ?"
         )
-        return await self._look(
+        return await self._watch(
             lambda connection: [effect_of(row) for row in connection.execute(select, (*generation, limit))]
         )
 
@@ -439,7 +452,7 @@ class SqliteStore:
     async def presences(self) -> Mapping[str, Presence]:
         """Read every replica's presence."""
         select = f"SELECT replica, beat, runs FROM {self._tables.replicas}"
-        return await self._look(
+        return await self._watch(
             lambda connection: {
                 replica: Presence(replica, beat, tuple(runs.split("\n")) if runs else ())
                 for replica, beat, runs in connection.execute(select)

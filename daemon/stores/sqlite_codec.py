@@ -46,6 +46,15 @@ def insert_many(connection: sqlite3.Connection, head: str, rows: Sequence[Params
     return count
 
 
+def all_at_once(connection: sqlite3.Connection, select: str, fixed: Params, columns: str) -> list[list[Any]]:
+    """Return the rows of `select`, whose `columns` are texts, numbers or NULL, in one step.
+
+    Each step gives the interpreter away, and a busy event loop gives it back half a millisecond later.
+    """
+    packed = connection.execute(f"SELECT json_group_array(json_array({columns})) FROM ({select})", fixed).fetchone()
+    return orjson.loads(packed[0])
+
+
 def find_many(connection: sqlite3.Connection, head: str, fixed: Params, wanted: Sequence[str]) -> Iterator[Any]:
     """Iterate the result of `head IN (wanted...)`, whose other parameters are `fixed`."""
     start = 0

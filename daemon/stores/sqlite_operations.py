@@ -22,6 +22,7 @@ from daemon.core.operations import (
     standing_of,
     standing_values,
 )
+from daemon.stores.sqlite_codec import all_at_once
 from daemon.stores.sqlite_schema import Tables
 
 _OF = "projection = ? AND generation = ?"
@@ -84,5 +85,5 @@ class Operations:
 
     def noted(self, connection: sqlite3.Connection, generation: Generation, sequence: int) -> Sequence[ShardOutcome]:
         """Read the outcomes of one operation."""
-        rows = connection.execute(self._noted, (*generation, sequence))
+        rows = all_at_once(connection, self._noted, (*generation, sequence), "form")
         return [shard_outcome_of(generation, orjson.loads(form)) for (form,) in rows]

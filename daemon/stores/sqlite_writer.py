@@ -1,16 +1,18 @@
-"""The two threads behind a SQLite store: one that writes, in groups that share a transaction, and one that reads.
+"""The threads behind a SQLite store: one that writes, in groups that share a transaction, and those that read.
 
 Owns threads, connections and transactions. Must not know tables or what a job does.
 
-Invariants: jobs wait in order; a job either runs whole inside its savepoint or leaves no trace; no job of a group is
-answered before the group's COMMIT returned, so what is answered survives a power cut (synchronous = FULL), and many
-shards share one fsync. When a group fails as a whole, each of its jobs runs once more alone.
+Invariants: jobs wait in order, but for urgent ones, which come first; a job either runs whole inside its savepoint or
+leaves no trace; no job of a group is answered before the group's COMMIT returned, so what is answered survives a power
+cut (synchronous = FULL), and many shards share one fsync. When a group fails as a whole, each of its jobs runs once
+more alone.
 """
 
 import asyncio
 import sqlite3
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +45,13 @@ class _Job:
     error: Exception | None = None
 
 
+class _Nudge:
+    """Stands in the queue for an urgent job, which waits apart."""
+
+
+_NUDGE = _Nudge()
+
+
 class WorkerThread:
     """One thread with one connection. `connect` and every job run on it, callers await from one event loop."""
 
@@ -54,7 +63,8 @@ class WorkerThread:
         self._path = path
         self._busy_timeout_ms = busy_timeout_ms
         self._connect = connect
-        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._jobs: SimpleQueue[_Job | _Nudge | None] = SimpleQueue()
+        self._urgent: deque[_Job] = deque()
         self._room = asyncio.Semaphore(QUEUE_LIMIT)
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._opened = threading.Event()
@@ -69,14 +79,19 @@ class WorkerThread:
             self._closed = True
             raise self._failure
 
-    async def call(self, work: Work) -> Any:
-        """Run a job on the thread and return its result. Raises StoreProblem, or what the job raised."""
+    async def call(self, work: Work, *, urgent: bool = False) -> Any:
+        """Run a job on the thread and return its result; an urgent one before all that wait, and not with them.
+
+        Raises StoreProblem, or what the job raised.
+        """
         if self._closed:
             raise StoreUnavailable(f"{self._path}: the store is closed; open it first")
         loop = asyncio.get_running_loop()
         async with self._room:
             job = _Job(work, loop.create_future(), loop)
-            self._jobs.put(job)
+            if urgent:
+                self._urgent.append(job)
+            self._jobs.put(_NUDGE if urgent else job)
             return await job.answer
 
     async def aclose(self) -> None:
@@ -109,17 +124,19 @@ class WorkerThread:
         """Return the next jobs to run together; none when the thread should end."""
         if self._ends:
             return []
-        first = self._jobs.get()
-        jobs = [] if first is None else [first]
-        while jobs and len(jobs) < self._group_limit:
+        jobs: list[_Job] = []
+        while len(jobs) < self._group_limit:
+            if self._urgent and not jobs:
+                return [self._urgent.popleft()]
             try:
-                job = self._jobs.get_nowait()
+                job = self._jobs.get_nowait() if jobs else self._jobs.get()
             except Empty:
                 break
-            if job is None:
-                self._ends = True
+            if isinstance(job, _Job):
+                jobs.append(job)
+            elif jobs or job is None:
+                self._ends = job is None
                 break
-            jobs.append(job)
         return jobs
 
     def _perform(self, connection: sqlite3.Connection, jobs: Sequence[_Job]) -> None:
