@@ -258,6 +258,20 @@ def locked(place: Path) -> Generator[None]:
 
 
 @contextmanager
+def away_at_start(place: Path) -> Generator[None]:
+    """A daemon that was started while another program held the store's lock, and waits for it."""
+    shop(place, [placed(1)])
+    settings = place / "projectiond.toml"
+    short = 'path = "shop.db"\nbusy_timeout_ms = 50'
+    settings.write_text(settings.read_text(encoding="utf-8").replace('path = "shop.db"', short), encoding="utf-8")
+    with closing(sqlite3.connect(place / "shop.db", isolation_level=None)) as connection:
+        connection.execute("BEGIN EXCLUSIVE")
+        with following(place, "the store is away; waiting for it"):
+            (place / "daemon.log").symlink_to("daemon-0.log")
+            yield
+
+
+@contextmanager
 def damaged(place: Path) -> Generator[None]:
     """A database file with a hole in it, and a copy from before."""
     shop(place, [placed(number) for number in range(1, 4)])
@@ -316,6 +330,7 @@ STAGES: dict[str, Stage] = {
     "gap": gap,
     "waiting-version": waiting_version,
     "locked": locked,
+    "store-away-at-start": away_at_start,
     "damaged": damaged,
     "too-new": too_new,
     "wrong-settings": wrong_settings,
