@@ -410,12 +410,18 @@ class Folder:
             self.batcher.put_back(on_top.chunk)
 
     @property
-    def next_position(self) -> Position | None:
-        """The position of the first record that is not settled, as far as it was read."""
+    def next_record(self) -> Record | None:
+        """The first record that is not settled, as far as it was read."""
         for held in (self.in_flight, self.prepared):
             if held is not None and held.chunk.records:
-                return held.chunk.records[0].position
+                return held.chunk.records[0]
         return self.batcher.first
+
+    @property
+    def next_position(self) -> Position | None:
+        """The position of that record."""
+        record = self.next_record
+        return None if record is None else record.position
 
     def _discard(self) -> None:
         """Throw away what was folded on top, and give all records back in order."""

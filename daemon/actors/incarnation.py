@@ -9,6 +9,7 @@ commit in flight behind.
 
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from enum import StrEnum
 
 import anyio
@@ -26,6 +27,7 @@ from daemon.actors.windows import ShardWindow, WindowMemory
 from daemon.core.batcher import Batcher
 from daemon.core.checkpoint import Checkpoint, CheckpointState
 from daemon.core.commit import Committed
+from daemon.core.events import Event, Record
 from daemon.core.fold import Stop
 from daemon.core.identity import Scope
 from daemon.core.leases import Claim
@@ -141,6 +143,7 @@ class Incarnation:
             window_ids=len(folder.window),
             parked_keys=len(folder.parked),
             event_bytes=folder.batcher.mean_bytes,
+            since=_moment(folder.next_record) if checkpoint.watermark is None else None,
         )
 
     @property
@@ -402,6 +405,10 @@ async def _contained(work: Coroutine[None, None, None]) -> None:
 
 def _sooner(one: float | None, other: float | None) -> float | None:
     return other if one is None else one if other is None else min(one, other)
+
+
+def _moment(record: Record | None) -> datetime | None:
+    return record.moment if isinstance(record, Event) else None
 
 
 def _why(folder: Folder) -> str:

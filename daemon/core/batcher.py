@@ -88,11 +88,11 @@ class Batcher:
         return bool(self._waiting)
 
     @property
-    def first(self) -> Position | None:
-        """The position of the first record that waits."""
+    def first(self) -> Record | None:
+        """The first record that waits, as far as it was read."""
         for part in self._waiting:
             if part.start < len(part.chunk.records):
-                return part.chunk.records[part.start].position
+                return part.chunk.records[part.start]
         return None
 
     def add(self, chunk: Chunk) -> None:

@@ -20,7 +20,8 @@ class ShardVitals:
     `at_end`: everything that the log held when it was last looked at is settled. `settled`: events settled since the
     generation's origin. `waiting`, `waiting_bytes`: records read and not folded yet. `batches`: folded and not settled
     (0 to 2). `cached_rows`, `window_ids`, `parked_keys`: what is held in memory. `event_bytes`: of a record, on
-    average. `position` None: not known here. `since`: since when it stands still, where it does.
+    average. `position` None: not known here. `since`: since when it stands still, where it does; of a
+    shard that follows its log and has settled nothing: the time of the first event that it read.
     """
 
     scope: Scope

@@ -16,6 +16,7 @@ import anyio
 
 from daemon.core.events import Event
 from daemon.core.identity import Scope
+from daemon.core.lifecycle import ShardState
 from daemon.ports.clock import Clock
 from daemon.ports.source import Backlog, Source
 from daemon.ports.vitals import ShardVitals
@@ -24,6 +25,7 @@ _SMOOTHING = 0.5
 _AT_ONCE = 8
 """Shards of one source that are asked about at once."""
 _PEEKED_BYTES = 65_536
+_STANDING = frozenset({ShardState.PARKED, ShardState.PAUSED})
 _LINE_END = 1
 """Byte behind each record of a log that only knows bytes."""
 
@@ -143,7 +145,7 @@ class BacklogWatch:
         with anyio.move_on_after(self._answer_seconds) as limit:
             try:
                 backlog = await source.backlog(scope.shard, position)
-                if shard.watermark is None and shard.since is not None and scope not in self._oldest:
+                if shard.watermark is None and shard.state in _STANDING and scope not in self._oldest:
                     self._oldest[scope] = await self._peeked(source, shard)
             except Exception:  # noqa: BLE001 - whatever it is, looking ends no daemon
                 self._oldest.pop(scope, None)

@@ -105,6 +105,23 @@ def test_a_shard_parked_on_its_first_event_is_behind(shop: Workplace):
             assert daemon.end(signal.SIGTERM).code == 0
 
 
+def test_a_shard_that_cannot_settle_its_first_event_is_behind(shop: Workplace):
+    """The store is locked before the first commit: the shard has a lag in seconds all the same, and 0 afterwards."""
+    shop.replace("projectiond.toml", "[sources.orders]", "busy_timeout_ms = 20\n[sources.orders]")
+    with shop.running("run", **OPEN) as daemon:
+        asked = Asked(daemon)
+        daemon.wait_for_log(shard="orders-0.jsonl", state="running")
+        with shop.store() as other:
+            other.execute("BEGIN IMMEDIATE")
+            event = {"specversion": "1.0", "id": "e1", "type": "OrderPlaced", "source": "shop"}
+            event |= {"time": "2020-01-01T00:00:00Z", "data": {"order_id": "a", "total": 1}}
+            shop.write("orders-0.jsonl", json.dumps(event) + "\n")
+            _until(lambda: (asked.number("lag_seconds") or 0) > 86_400)
+            other.execute("ROLLBACK")
+        _until(lambda: asked.number("lag_seconds") == 0)
+        assert daemon.end(signal.SIGTERM).code == 0
+
+
 def test_a_log_that_is_away_is_named_and_nothing_dies_of_it(shop: Workplace):
     """Nobody answers at the broker's address: the log says so; alive and started, but not ready, and /readyz says which
     source.
