@@ -142,18 +142,24 @@ class Watch:
         self._where, self._event, self._begin = where, f"{event.id} {event.type}", place
         identity = event.id
         before = _frozen_event(event)
-        hook = sys.getprofile()
-        sys.setprofile(self._see)
         try:
-            return call()
+            return self._watched(call)
         except RowNeeded:
             raise
         except BaseException as error:
             self.raised[identity] = self._raised(error)
             raise
         finally:
-            sys.setprofile(hook)
             self._compare(event, before)
+
+    def _watched[T](self, call: Callable[[], T]) -> T:
+        """Make a call, and be told of every call within it."""
+        hook = sys.getprofile()
+        sys.setprofile(self._see)
+        try:
+            return call()
+        finally:
+            sys.setprofile(hook)
 
     def _compare(self, event: Event, before: Frozen) -> None:
         change = difference(before, _frozen_event(event), "event")
