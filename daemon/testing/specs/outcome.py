@@ -57,7 +57,11 @@ def outcome_of(data: MemoryData, generation: Generation, stopped: Mapping[str, s
             rows[key] = row.attributes
     for key, parts in partials.items():
         rows[key] = sum_partials([rows[key], *parts] if key in rows else parts)
-    letters = {one.event_id or f"line {one.position[0]}": one for held in data.dead.values() for one in held.values()}
+    letters = {
+        one.event_id or ids.get((scope.shard_id.label, one.position), ""): one  # what is no event has a line, and no id
+        for scope, held in data.dead.items()
+        for one in held.values()
+    }
     queued = [one for held in data.parked.values() for one in held]
     return Outcome(
         rows,
