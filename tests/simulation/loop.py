@@ -22,7 +22,6 @@ from contextvars import ContextVar
 from random import Random
 from typing import Any, cast
 from unittest.mock import patch
-from weakref import WeakKeyDictionary
 
 REPLICA: ContextVar[str] = ContextVar("replica", default="")
 """On whose behalf something runs; empty: the world's own."""
@@ -45,7 +44,7 @@ class SimLoop(asyncio.BaseEventLoop):
         self._chance = chance
         self._now = 0.0
         self._held: dict[str, list[asyncio.Handle]] = {}
-        self._numbers: WeakKeyDictionary[object, int] = WeakKeyDictionary()
+        self._tasks_made = 0
         self._ready: Any
         self._scheduled: Any
         self._stopping: bool
@@ -68,12 +67,12 @@ class SimLoop(asyncio.BaseEventLoop):
         """Tell whether a replica stands still."""
         return replica in self._held
 
-    def call_soon(self, callback: Any, *args: Any, context: Any = None) -> asyncio.Handle:
-        """Number tasks in the order in which they are first heard of."""
-        task = getattr(callback, "__self__", None)
-        if isinstance(task, asyncio.Task) and task not in self._numbers:
-            self._numbers[task] = len(self._numbers) + 1
-        return super().call_soon(callback, *args, context=context)
+    def create_task(self, coro: Any, **how: Any) -> Any:
+        """Number tasks in the order in which they are made."""
+        task = super().create_task(coro, **how)
+        self._tasks_made += 1
+        task.set_name(str(self._tasks_made))
+        return task
 
     def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:
         """Refuse."""
@@ -94,9 +93,11 @@ class SimLoop(asyncio.BaseEventLoop):
             self._now = max(self._now, self._scheduled[0].when())
             self._ripen()
         # Sets of tasks and scopes are walked by address: the order of chance must begin with one that is none.
-        round_ = sorted(self._ready, key=self._number)
-        self._ready.clear()
-        self._chance.shuffle(round_)
+        ready = self._ready
+        round_ = [ready[0]] if len(ready) == 1 else sorted(ready, key=_number)
+        ready.clear()
+        if len(round_) > 1:
+            self._chance.shuffle(round_)
         for handle in round_:
             if handle._cancelled:
                 continue
@@ -116,11 +117,13 @@ class SimLoop(asyncio.BaseEventLoop):
             if not handle._cancelled:
                 self._ready.append(handle)
 
-    def _number(self, handle: asyncio.Handle) -> int:
-        task: object = getattr(getattr(handle, "_callback", None), "__self__", None)
-        if not isinstance(task, asyncio.Task):  # whatever else is there may not be hashable
-            return 0
-        return self._numbers.get(cast("object", task), 0)
+
+def _number(handle: asyncio.Handle) -> int:
+    task: object = getattr(getattr(handle, "_callback", None), "__self__", None)
+    if not isinstance(task, asyncio.Task):
+        return 0
+    name = cast("asyncio.Task[Any]", task).get_name()
+    return int(name) if name.isdigit() else 0  # the run's main task is named by others
 
 
 def _refusing(name: str) -> Callable[..., Any]:

@@ -11,9 +11,12 @@ from tests.support.ledger import MODES, Line, write_log
 
 KINDS = (
     "crash", "pause", "crash-at-request", "pause-at-request", "delay", "lost-answer", "dropped", "duplicate",
-    "throttle", "conflict", "partial", "error", "retire", "torn", "log-away",
+    "throttle", "conflict", "partial", "error", "retire", "torn", "log-away", "commands", "deploy", "gaps",
 )  # fmt: skip
-"""Faults of the world: of replicas and of their way to the store."""
+"""Faults of the world: of replicas, of their way to the store, of the log, and people's commands."""
+COMMANDS = (
+    "pause", "resume", "drain", "restart", "rewind", "replay", "abort", "retry", "discard", "release", "skip",
+)  # fmt: skip
 _RATES = (0.01, 0.03, 0.1, 0.25)
 _DEADLY_RATES = (0.005, 0.02)
 _DEADLY = frozenset({"crash-at-request", "pause-at-request"})
@@ -27,6 +30,7 @@ class Arrival:
     at: float
     shard: str
     line: Line
+    position: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,20 @@ class Disaster:
     kind: str
     replica: int
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A command that somebody gives to a replica, about one shard or (None) all.
+
+    `share`: which place it names, as a part of what there is.
+    """
+
+    at: float
+    name: str
+    replica: int
+    shard: str | None
+    share: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +76,25 @@ class Plan:
     """Whether a replica that starts again has the name it had."""
     skews: tuple[float, ...]
     """By how much each replica's wall clock is wrong."""
+    asks: tuple[Ask, ...] = ()
+    parks: bool = False
+    """Whether a failing event parks its key, rather than becoming a dead letter."""
+    deploy_at: float | None = None
+    """From when on replicas start with code in which no event is poison."""
+
+    @property
+    def plain(self) -> bool:
+        """Whether every event has to be applied in the order of its log, so that the plain fold of it is the end."""
+        swayed = {"skip", "discard", *(("release", "retry", "rewind", "replay") if self.deploy_at is not None else ())}
+        return not (self.parks or self.deploy_at is not None or any(ask.name in swayed for ask in self.asks))
 
     def told(self) -> str:
         """Describe it in a line."""
         kinds = ", ".join(f"{kind} {rate:g}" for kind, rate in self.rates.items())
         return (
             f"seed {self.seed}: {self.store}, dedup {self.mode}, {self.replicas} replicas, {len(self.shards)} shards, "
-            f"{len(self.arrivals)} events, batches of {self.batch}, {len(self.disasters)} disasters; "
+            f"{len(self.arrivals)} events, batches of {self.batch}, {len(self.disasters)} disasters, "
+            f"{len(self.asks)} commands, {'parks keys' if self.parks else 'dead letters'}; "
             f"{kinds or 'no faults'}"
         )
 
@@ -84,14 +114,31 @@ def plan_of(seed: int) -> Plan:
         replicas=replicas,
         shards=shards,
         batch=chance.choice(_BATCHES),
-        arrivals=_arrivals(chance, mode, shards, faults_end),
+        arrivals=_arrivals(chance, mode, shards, faults_end, gaps=0.3 if "gaps" in rates else 0.0),
         rates=rates,
         disasters=_disasters(chance, rates, replicas, faults_end),
         faults_end=faults_end,
         late_by=chance.choice(((0.05, 1.0), (1.0, 15.0, 60.0), (0.2, 590.0, 700.0))),
         lasting_names=chance.random() < 0.5,
         skews=tuple(chance.choice((0.0, chance.uniform(-3600.0, 3600.0))) for _ in range(replicas)),
+        asks=_asks(chance, mode, shards, replicas, faults_end) if "commands" in rates else (),
+        parks=chance.random() < 0.25,
+        deploy_at=chance.uniform(0.0, faults_end) if "deploy" in rates else None,
     )
+
+
+def _asks(chance: Random, mode: str, shards: tuple[str, ...], replicas: int, end: float) -> tuple[Ask, ...]:
+    """Draw commands: a few kinds of them, or all. A skip leaves a gap that sequence numbers rightly refuse."""
+    kinds = [name for name in COMMANDS if name != "skip" or mode != "sequence"]
+    kinds = chance.sample(kinds, chance.choice((1, 2, 4, len(kinds))))
+    drawn = [
+        Ask(
+            chance.uniform(0.0, end), chance.choice(kinds), chance.randrange(replicas),
+            chance.choice((None, *shards)), chance.random(),
+        )
+        for _ in range(chance.choice((1, 3, 8, 15)))
+    ]  # fmt: skip
+    return tuple(sorted(drawn, key=lambda ask: ask.at))
 
 
 def _rates(chance: Random) -> dict[str, float]:
@@ -101,8 +148,11 @@ def _rates(chance: Random) -> dict[str, float]:
     return {kind: chance.choice(_DEADLY_RATES if kind in _DEADLY else _RATES) for kind in kinds}
 
 
-def _arrivals(chance: Random, mode: str, shards: tuple[str, ...], end: float) -> tuple[Arrival, ...]:
-    """Write the log, with ids that come again: at once, later, and (where that can be told) in another shard."""
+def _arrivals(chance: Random, mode: str, shards: tuple[str, ...], end: float, *, gaps: float) -> tuple[Arrival, ...]:
+    """Write the log, with ids that come again: at once, later, and (where that can be told) in another shard.
+
+    `gaps`: how likely positions without a record lie before a line, as aborted data and control records leave them.
+    """
     unfit = {chance.randrange(5, 30): "poison"} if chance.random() < 0.5 else {}
     duplicates = chance.choice((0.0, 0.05, 0.3))
     logs = write_log(
@@ -114,10 +164,11 @@ def _arrivals(chance: Random, mode: str, shards: tuple[str, ...], end: float) ->
             _share(chance, shard, lines, logs, duplicates)
     arrivals: list[Arrival] = []
     for shard, lines in logs.items():
-        at = 0.0
+        at, position = 0.0, 0
         for line in lines:
             at += chance.choice((0.0, 0.0, 0.0, chance.expovariate(len(lines) / end)))
-            arrivals.append(Arrival(at, shard, line))
+            position += 1 + (chance.randint(1, 5) if gaps and chance.random() < gaps else 0)
+            arrivals.append(Arrival(at, shard, line, position))
     return tuple(sorted(arrivals, key=lambda arrival: arrival.at))
 
 

@@ -4,7 +4,7 @@ Both are watched at each change, and both are looked into when all is over, in t
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -12,8 +12,9 @@ from daemon.core.checkpoint import Checkpoint, Fence, check_over
 from daemon.core.commit import Busy, Commit, Outcome, Unknown
 from daemon.core.errors import StoreUnavailable
 from daemon.core.identity import Generation, Scope
-from daemon.core.operations import Standing, check_seen
-from daemon.core.positions import parse_position
+from daemon.core.operations import Operation, Standing, check_seen
+from daemon.core.positions import Position, parse_position
+from daemon.core.rows import StoredRow
 from daemon.core.window import ENTRY_BYTES
 from daemon.ports.clock import Clock
 from daemon.ports.store import Store
@@ -33,10 +34,12 @@ from daemon.testing.dynamodb import (
 )
 from daemon.testing.dynamodb.faults import FaultAction, Faults
 from daemon.testing.dynamodb.server import Reply
-from daemon.testing.dynamodb.tables import Key, Record, plain_item
+from daemon.testing.dynamodb.tables import Key, Record, Table, plain_item
+from daemon.testing.dynamodb.values import Item
 from daemon.testing.memory_store import MemoryData, MemoryStore
 from daemon.wire.aws_json import Answer, AwsJson
 from tests.simulation.life import Life, Network
+from tests.simulation.order import Waits
 from tests.simulation.watch import Stand, Watch, count_of
 from tests.support.dynamodb import LocalPools
 
@@ -134,6 +137,7 @@ class WatchedDynamoDb(StrictDynamoDb):
         self._watch = watch
         self._generation = generation
         self._checkpoints: dict[Key, Record] = {}
+        self._accounts: dict[Key, Record] = {}
 
     async def _reply(self, operation: str, raw: bytes, **how: Any) -> Reply:
         reply = await super()._reply(operation, raw, **how)
@@ -144,22 +148,50 @@ class WatchedDynamoDb(StrictDynamoDb):
     def _look(self) -> None:
         state = self.database.tables.get(f"{PREFIX}-state")
         rows = self.database.tables.get(f"{PREFIX}-{self._generation.label}")
-        changed = False
-        for key, record in state.records.items() if state else ():
-            if key.range == "checkpoint" and self._checkpoints.get(key) is not record:
-                self._checkpoints[key] = record
-                self._watch.moved(key.hash.rpartition("/")[2], _stand(plain_item(record.item)))
-                changed = True
-        if changed and rows is not None:
+        if state is None or rows is None:
+            return
+        moved = [
+            key
+            for key, record in state.records.items()
+            if key.range == "checkpoint" and self._checkpoints.get(key) is not record
+        ]
+        for key in moved:
+            record = self._checkpoints[key] = state.records[key]
+            waits = _waits([one.item for place, one in state.records.items() if place.hash == key.hash])
+            self._watch.moved(key.hash.rpartition("/")[2], _stand(plain_item(record.item)), self._fresh(rows), waits)
+        if moved:
             sums = {key: plain_item(held.item) for key, held in rows.records.items() if key.range == "branch"}
             self._watch.summed(count_of(sums))
+
+    def _fresh(self, rows: Table) -> dict[str, list[str]]:
+        """Return the ids in each account's row that changed since the last look."""
+        fresh: dict[str, list[str]] = {}
+        for key, record in rows.records.items():
+            if key.range == "main" and self._accounts.get(key) is not record:
+                self._accounts[key] = record
+                fresh[key.hash] = plain_item(record.item).get("seen", [])
+        return fresh
+
+
+def _waits(items: Sequence[Item]) -> Waits:
+    """Return what the items of a shard say of what waits."""
+    dead: set[tuple[Position, str]] = set()
+    parked: set[tuple[Position, str]] = set()
+    skipped: set[tuple[Position, Position]] = set()
+    for item in items:
+        kind = item["sk"]["S"].partition("#")[0]
+        if kind in {"dead", "parked"}:
+            (dead if kind == "dead" else parked).add((parse_position(item["position"]["S"]), item["event_id"]["S"]))
+        elif kind == "skipped":
+            skipped.add((parse_position(item["after"]["S"]), parse_position(item["through"]["S"])))
+    return Waits(frozenset(dead), frozenset(parked), frozenset(skipped))
 
 
 def _stand(item: Mapping[str, Any]) -> Stand:
     counters = {name: int(count) for name, count in item["counters"].items()}
     return Stand(
         parse_position(item["position"]), int(item["epoch"]), int(item["commit_seq"]), item["commit_id"],
-        item.get("owner"), item["state"], counters, item["caught_up"],
+        item.get("owner"), item["state"], counters, item["caught_up"], item.get("redelivery"),
     )  # fmt: skip
 
 
@@ -228,10 +260,11 @@ def _entries(held: bytes) -> list[bytes]:
 class MemoryHandle(MemoryStore):
     """One replica's handle: requests travel, get lost and come late."""
 
-    def __init__(self, data: MemoryData, life: Life, watch: Watch) -> None:
+    def __init__(self, data: MemoryData, life: Life, watch: Watch, accounts: dict[str, StoredRow]) -> None:
         super().__init__(data)
         self._life = life
         self._watch = watch
+        self._accounts = accounts
 
     async def _arrive(self) -> MemoryData:
         data = await super()._arrive()
@@ -265,6 +298,12 @@ class MemoryHandle(MemoryStore):
             return stands
 
         return await self._life.request("a take", taken)
+
+    async def accept(self, operation: Operation, after: Standing) -> Operation | None:
+        """Write an operation down; the answer may get lost."""
+        accepted = await super().accept(operation, after)
+        await self._life.request("an operation's answer", self._travel)
+        return accepted
 
     async def commit(self, commit: Commit, attempt: int) -> Outcome:
         """Send a commit."""
@@ -304,9 +343,19 @@ class MemoryHandle(MemoryStore):
         held = self.data.checkpoints[scope]
         stand = Stand(
             held.position, held.epoch, held.commit_seq, held.commit_id, held.owner, str(held.state),
-            dict(held.counters), held.caught_up,
+            dict(held.counters), held.caught_up, held.redelivery,
         )  # fmt: skip
-        self._watch.moved(scope.shard, stand)
+        fresh: dict[str, list[str]] = {}
+        for (_, key), row in self.data.rows.items():
+            if key.view == "main" and self._accounts.get(key.key) is not row:
+                self._accounts[key.key] = row
+                fresh[key.key] = (row.attributes or {}).get("seen", [])
+        waits = Waits(
+            frozenset(self.data.dead.get(scope, {})),
+            frozenset((event.position, event.event_id) for event in self.data.parked.get(scope, ())),
+            frozenset((one.after, one.through) for one in self.data.skipped.get(scope, {}).values()),
+        )
+        self._watch.moved(scope.shard, stand, fresh, waits)
         sums = {key: row.attributes for (_, key), row in self.data.rows.items() if key.view == "branch"}
         self._watch.summed(count_of({key: held for key, held in sums.items() if held is not None}))
 
@@ -316,11 +365,12 @@ class SharedMemory:
 
     def __init__(self, network: Network, watch: Watch) -> None:
         self._data = MemoryData()
+        self._accounts: dict[str, StoredRow] = {}
         self._network = network
         self._watch = watch
 
     def handle(self, life: Life, clock: Clock) -> Store:
-        return MemoryHandle(self._data, life, self._watch)
+        return MemoryHandle(self._data, life, self._watch, self._accounts)
 
     @property
     def busy(self) -> bool:

@@ -19,9 +19,11 @@ import anyio
 import pytest
 
 from tests.simulation.loop import REPLICA, RealWorld, SimLoop, Stuck, sealed
-from tests.simulation.plan import KINDS, plan_of
+from tests.simulation.order import Order, Waits
+from tests.simulation.plan import COMMANDS, KINDS, plan_of
 from tests.simulation.watch import Stand, Watch
 from tests.simulation.world import run_seed
+from tests.support.ledger import Line
 
 ROOT = Path(__file__).parents[2]
 
@@ -69,6 +71,7 @@ def test_every_kind_of_fault_is_drawn():
         (store, mode) for store in ("dynamodb", "memory") for mode in ("event", "shard", "sequence")
     }
     assert any(not plan.rates for plan in plans)
+    assert {ask.name for plan in plans for ask in plan.asks} == set(COMMANDS)
 
 
 def test_virtual_hour_passes_at_once():
@@ -181,8 +184,39 @@ def test_wrong_step_of_a_checkpoint_is_seen(change: dict[str, Any], found: str):
     """A checkpoint that moves otherwise than one step under one owner is a violation."""
     watch = Watch(lambda _who, _what: None)
     before = Stand((5,), 2, 3, "c", "a", "running", {"read": 1, "applied": 1}, caught_up=False)
-    watch.moved("s0", before)
-    watch.moved("s0", before._replace(commit_seq=4, position=(6,)))
+    watch.moved("s0", before, {}, Waits())
+    watch.moved("s0", before._replace(commit_seq=4, position=(6,)), {}, Waits())
     assert not watch.broken
-    watch.moved("s0", before._replace(**{"commit_seq": 5, "position": (7,)} | change))
+    watch.moved("s0", before._replace(**{"commit_seq": 5, "position": (7,)} | change), {}, Waits())
     assert any(found in problem for problem in watch.broken)
+
+
+LINES = [((place,), Line(f"e{place}", "s0-a", place, 1)) for place in range(1, 7)]
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "ids", "found"),
+    [
+        ((2,), (4,), ["e3", "e4"], None),
+        ((2,), (4,), ["e4", "e3"], "not after"),
+        ((2,), (4,), ["e3", "e5"], "not after"),
+        ((2,), (4,), ["e3", "e3"], "not after"),
+        ((5,), (5,), ["e3"], None),
+        ((5,), (5,), ["e4"], "did not wait"),
+    ],
+)
+def test_commit_applies_what_it_settled(before: Any, now: Any, ids: list[str], found: str | None):
+    """A live commit applies its own stretch in order, each once; one beside it applies only what waited."""
+    broken: list[str] = []
+    order = Order({"s0": LINES}, broken.append, {"s0": Waits(dead=frozenset({((3,), "e3")}))})
+    order.committed("s0", before, now, {"s0-a": ids}, Waits(), redelivers=False)
+    assert [found] == [None if not broken else next((one for one in [found] if one and one in broken[0]), broken[0])]
+
+
+def test_row_that_forgets_is_seen():
+    """An account's row only grows."""
+    broken: list[str] = []
+    order = Order({"s0": LINES}, broken.append)
+    order.committed("s0", (), (2,), {"s0-a": ["e1", "e2"]}, Waits(), redelivers=False)
+    order.committed("s0", (2,), (3,), {"s0-a": ["e2", "e3"]}, Waits(), redelivers=False)
+    assert "held" in broken[0]

@@ -1,15 +1,17 @@
 """What must hold after every single change of the store, whoever made it. Knows stored values, not how they came.
 
 Invariants watched: a checkpoint moves one step at a time; under one epoch it has one owner; raising the epoch changes
-nothing else; no position goes back; `read` is the sum of what became of the events; and the sums that every event adds
-to hold exactly the events that are counted as applied, at any moment.
+nothing else; no position goes back; `read` is the sum of what became of the events; the sums that every event adds to
+hold exactly the events that are counted as applied, at any moment; and each commit put into the rows what it settled,
+in the order of the log (`tests.simulation.order`).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from daemon.core.positions import Position
+from tests.simulation.order import Log, Order, Waits
 
 _FATES = (
     "applied", "duplicate_position", "duplicate_marker", "duplicate_version", "dead_lettered", "parked", "skipped",
@@ -31,6 +33,8 @@ class Stand(NamedTuple):
     state: str
     counters: Mapping[str, int]
     caught_up: bool
+    cursor: object = None
+    """The second cursor, whatever it is made of."""
 
 
 @dataclass(slots=True)
@@ -38,18 +42,26 @@ class Watch:
     """Compares each stand of a checkpoint with the one before. `note` is told of each change."""
 
     note: Callable[[str, str], None]
+    logs: Mapping[str, Log] = field(default_factory=dict[str, Log])
     stands: dict[str, Stand] = field(default_factory=dict[str, Stand])
     broken: list[str] = field(default_factory=list[str])
     changes: int = 0
+    order: Order = field(init=False)
 
-    def moved(self, shard: str, now: Stand) -> None:
-        """Take in a checkpoint that changed."""
+    def __post_init__(self) -> None:
+        """Know the logs."""
+        self.order = Order(self.logs, self.broke)
+
+    def moved(self, shard: str, now: Stand, rows: Mapping[str, Sequence[str]], waits: Waits) -> None:
+        """Take in a checkpoint that changed, with the rows of accounts that changed with it and what waits now."""
         before = self.stands.get(shard)
         self.stands[shard] = now
         self.changes += 1
         self.note("store", f"{shard} {_shown(now)}")
         for problem in _problems(before, now):
             self.broke(f"{shard}: {problem}; before {before}, now {now}")
+        was, cursor = ((), None) if before is None else (before.position, before.cursor)
+        self.order.committed(shard, was, now.position, rows, waits, redelivers=now.cursor != cursor)
 
     def summed(self, events: int) -> None:
         """Compare how many events the sums hold with how many are counted as applied."""

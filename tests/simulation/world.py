@@ -18,23 +18,26 @@ import anyio.abc
 
 from daemon.actors.runtime import EnginePolicy, Runtime
 from daemon.actors.supervisor import Supervisor
+from daemon.control.engine import Control
 from daemon.coordination.leases import LeaseCoordinator
 from daemon.core.batcher import BatchPolicy
 from daemon.core.circuit import CircuitPolicy
 from daemon.core.errors import ProjectiondError, SourceUnavailable, StoreProblem
 from daemon.core.identity import Generation
 from daemon.core.leases import LeaseBook, LeasePolicy
-from daemon.loading import compile_class
+from daemon.core.projection import ProjectionSpec
 from daemon.testing.dynamodb import LoopClock
 from daemon.testing.memory_source import MemoryReader, MemorySource
+from tests.simulation.asking import Desk, People
+from tests.simulation.code import specs_of
 from tests.simulation.judge import judge
 from tests.simulation.life import Life, Network, simulated
 from tests.simulation.loop import REPLICA, SimLoop, Stuck, sealed
-from tests.simulation.plan import Disaster, Plan, plan_of
+from tests.simulation.order import logs_of
+from tests.simulation.plan import Ask, Disaster, Plan, plan_of
 from tests.simulation.stores import shared_store
 from tests.simulation.trace import Telling, Trace
 from tests.simulation.watch import Watch
-from tests.support.ledger import PROJECTIONS
 from tests.support.trial import record_of
 
 LIVENESS_SECONDS = 300.0
@@ -93,6 +96,7 @@ class Replica:
     life: Life | None = None
     scope: anyio.CancelScope | None = None
     retiring: anyio.Event = field(default_factory=anyio.Event)
+    desk: Desk | None = None
 
 
 class World:
@@ -102,13 +106,16 @@ class World:
         """Stand ready; to be made inside the loop."""
         self.plan = plan
         self.trace = trace
-        self.watch = Watch(trace.note)
-        self.spec = compile_class(PROJECTIONS[plan.mode], ("ledger",))[0]
-        self.generation = Generation(self.spec.name, 1)
+        self.watch = Watch(trace.note, logs_of(plan))
+        self.specs = specs_of(plan)
+        self.generation = Generation(self.specs[0].name, 1)
         self.network = Network(plan, Random(f"faults {plan.seed}"), trace, copy_context())
         self.store = shared_store(self.network, self.watch, self.generation)
         self.source = MemorySource("ledger")
         self.replicas = [Replica(number) for number in range(plan.replicas)]
+        self.people = People(
+            plan, trace, lambda one: self.replicas[one].desk, Random(f"people {plan.seed}"), self.network.count
+        )
         self.problems: list[str] = []
         self._tasks: anyio.abc.TaskGroup | None = None
         self._ending = False
@@ -124,6 +131,10 @@ class World:
             for disaster in self.plan.disasters:
                 tasks.start_soon(self._strike, disaster)
             tasks.start_soon(self._append)
+            for number, ask in enumerate(self.plan.asks):
+                tasks.start_soon(self.people.ask, number, ask, simulated().time)
+            if self.plan.deploy_at is not None:
+                tasks.start_soon(self._deploy, self.plan.deploy_at)
             await self._settled()
             self._ending = True
             for replica in self.replicas:
@@ -139,12 +150,17 @@ class World:
         await self.store.aclose()
 
     async def _settled(self) -> None:
-        """Wait until the log is settled and every fault is over, or until that takes too long."""
+        """Wait until the log is settled, every command obeyed and every fault over, or until that takes too long."""
         loop, plan = simulated(), self.plan
         total = len(plan.arrivals)
         over = max([plan.faults_end, *(disaster.at + disaster.seconds for disaster in plan.disasters)])
+        asked = not plan.asks
         while not self.watch.broken and not self.problems:
-            if loop.time() >= over and self.watch.read >= total and all(one.life for one in self.replicas):
+            if loop.time() >= over and not asked and not self.people.underway:
+                asked = True
+                await self._last_words()
+                over = max(over, loop.time())
+            if loop.time() >= over and asked and self.watch.read >= total and all(one.life for one in self.replicas):
                 return
             if loop.time() > over + LIVENESS_SECONDS:
                 states = {shard: f"{stand.state} at {stand.position}" for shard, stand in self.watch.stands.items()}
@@ -152,6 +168,27 @@ class World:
                     f"{self.watch.read} of {total} events settled {LIVENESS_SECONDS:g} s after the last fault: {states}"
                 )
             await asyncio.sleep(0.5)
+
+    async def _last_words(self) -> None:
+        """Have everything resumed, and ask for each accepted command once more: by now all shards have obeyed it."""
+        await self._obeyed("resume-all", Ask(0.0, "resume", 0, None, 0.0))
+        for request, ask in list(self.people.accepted.items()):
+            await self._obeyed(request, ask)
+
+    async def _obeyed(self, request: str, ask: Ask) -> None:
+        if self.watch.broken or self.problems:
+            return
+        answer = await self.people.obtain(request, ask, wait=LIVENESS_SECONDS)
+        if answer is None or answer.pending:
+            self._wrong(f"{request} ({ask.name} {ask.shard or 'all'}) is not carried out: {answer}")
+
+    async def _deploy(self, at: float) -> None:
+        """Have one replica after the other end gracefully: each starts again with the code of then."""
+        await asyncio.sleep(at)
+        for replica in self.replicas:
+            self.network.count("deploy")
+            replica.retiring.set()
+            await asyncio.sleep(self.network.chance.choice((0.0, 2.0, 10.0)))
 
     async def _quiet(self) -> None:
         """Wait for what is still under way; nothing but this task may be left then."""
@@ -172,13 +209,18 @@ class World:
     # The log
 
     async def _append(self) -> None:
-        lengths = dict.fromkeys(self.plan.shards, 0)
+        ends = dict.fromkeys(self.plan.shards, 0)
         for arrival in self.plan.arrivals:
             await asyncio.sleep(max(0.0, arrival.at - simulated().time()))
-            lengths[arrival.shard] += 1
+            before, ends[arrival.shard] = ends[arrival.shard] + 1, arrival.position
+            if arrival.position > before:  # positions without a record, which may be read before what comes behind them
+                self.network.count("gaps")
+                self.source.advance(arrival.shard, (arrival.position - 1,))
+                if arrival.position % 2:
+                    await asyncio.sleep(0.01)
             if self.network.strikes("log-away"):
                 self.source.problems.append(SourceUnavailable("simulated"))
-            self.source.append(arrival.shard, record_of(arrival.line, lengths[arrival.shard]))
+            self.source.append(arrival.shard, record_of(arrival.line, arrival.position))
 
     # Replicas
 
@@ -206,7 +248,7 @@ class World:
                 self._start_again(replica, 1.0)
 
     async def _serve(self, replica: Replica, life: Life) -> None:
-        plan, spec = self.plan, self.spec
+        plan, spec = self.plan, self._code()
         clock = SimClock(Random(f"{plan.seed} {life.name}"), plan.skews[replica.number])
         store = self.store.handle(life, clock)
         host = f"r{replica.number}" if plan.lasting_names else life.name
@@ -215,6 +257,7 @@ class World:
             batch=BatchPolicy(max_events=plan.batch, linger=0.0),
             circuit=CircuitPolicy(max_in_a_row=1000, max_share=1.0),
             beat=_LEASES.beat,
+            operations_poll=1.0 if plan.asks else 10.0,
         )
         runtime = Runtime(
             store, sources, {self.generation: spec}, clock, Telling(self.trace, life.name), policy, replica=host
@@ -223,17 +266,25 @@ class World:
             LeaseBook(host, follows, _LEASES), sources, store, clock, poll=2.0, look=5.0, hand_over=_GRACE_SECONDS
         )
         supervisor = Supervisor(runtime, coordinator)
+        control = Control(store, sources, {self.generation: spec}, supervisor, clock)
         await store.open()
         try:
             await store.create_generation(self.generation, spec.version, live=True)
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(supervisor.run)
+                replica.desk = Desk(control, tasks, spec.name, self.watch)
                 await replica.retiring.wait()
                 self.trace.note(life.name, "retires")
                 await supervisor.drain(_GRACE_SECONDS)
+                replica.desk = None
                 tasks.cancel_scope.cancel()
         finally:
             await store.aclose()
+
+    def _code(self) -> ProjectionSpec:
+        """Return the code that a replica starts with."""
+        deploy_at = self.plan.deploy_at
+        return self.specs[deploy_at is not None and simulated().time() >= deploy_at]
 
     def _crash(self, replica: Replica, life: Life) -> None:
         """Kill a start of a replica: nothing more of it reaches anything. Another start comes by and by."""
@@ -241,6 +292,7 @@ class World:
             return
         life.dead = True
         self.trace.note(life.name, "is killed")
+        replica.desk = None
         simulated().thaw(life.name)
         if replica.scope is not None:
             replica.scope.cancel()
