@@ -67,6 +67,7 @@ def test_every_figure_has_its_shape_and_is_compared_with_its_goal(written: dict[
         "value <= 15",
         "value <= 15",
         "value <= 20",
+        "value <= 20",
     ]
 
 
