@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from daemon.settings import load_settings
+from tests.cli.test_a_daemon_is_asked_how_it_is import NOBODY
 from tests.support.commands import Workplace
 
 GOLDEN = Path(__file__).parent / "goldens/check.json"
@@ -211,3 +212,16 @@ def test_settings_are_found_by_option_variable_and_place(shop: Workplace):
     assert shop.run("check", "--json").document["config"] == "projectiond.toml"
     assert shop.run("check", "--json", **from_variable).document["config"] == "variable.toml"
     assert shop.run("check", "--json", "-c", "given.toml", **from_variable).document["config"] == "given.toml"
+
+
+def test_brokers_that_are_away_are_a_note(shop: Workplace):
+    """A check asks brokers what a person should know; those that do not answer are told, and are no mistake."""
+    text = (shop.path / "projectiond.toml").read_text(encoding="utf-8")
+    before, _, after = text.partition("[sources.orders]")
+    shop.write("projectiond.toml", f"{before}{NOBODY}\n[engine]{after.partition('[engine]')[2]}")
+    ended = shop.run("check", "--json")
+    assert ended.code == 0, ended.err
+    (note,) = [note for note in ended.document["notes"] if note.startswith("sources.orders: ")]
+    assert "no broker of source 'orders' answers at 127.0.0.1:1" in note
+    offline = shop.run("check", "--json", "--offline")
+    assert not [note for note in offline.document["notes"] if "broker" in note]
