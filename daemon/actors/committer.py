@@ -26,6 +26,7 @@ from daemon.core.commit import (
 )
 from daemon.core.errors import StoreFull, StoreUnavailable
 from daemon.core.identity import Scope
+from daemon.core.planner import count_actions
 from daemon.core.recovery import Step, after_outcome, backoff
 from daemon.ports.observer import CommitDelayed
 
@@ -52,6 +53,7 @@ class Committer:
         attempt, tries = 1, 0
         silent_since: float | None = None
         while True:
+            began = clock.monotonic()
             outcome = await self._call(commit, attempt)
             tries += 1
             if isinstance(outcome, Unknown):
@@ -64,6 +66,8 @@ class Committer:
                     f"(window {retry.unknown_window:g} s); the shard is taken again and the checkpoint read"
                 )
                 raise StoreUnavailable(message)
+            if tries == 1 and isinstance(outcome, Committed):
+                self.runtime.pace.note(self.scope.projection, count_actions(commit)[0], clock.monotonic() - began)
             if not isinstance(outcome, Busy | Unknown):
                 self.troubled(False)
                 return outcome

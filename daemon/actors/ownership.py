@@ -89,7 +89,9 @@ class Ownership:
         self.renewed_at = self.runtime.clock.monotonic()
         # What a claim was judged by must still hold when the epoch rises: nothing may come between look and take.
         over = None if self.claim is None else stands_at(before)
-        return await store.take(self.scope, owner, initial, over, seen=standing.sequence), standing
+        taken = await store.take(self.scope, owner, initial, over, seen=standing.sequence)
+        self.runtime.pace.note(self.scope.projection, 1, self.runtime.clock.monotonic() - self.renewed_at)
+        return taken, standing
 
     async def _catch_up(self, checkpoint: Checkpoint, standing: Standing) -> Checkpoint:
         """Obey what was asked of the shard while nobody here had it."""

@@ -14,6 +14,7 @@ import anyio.lowlevel
 
 from daemon.actors.committer import Committer
 from daemon.actors.folder import Folder
+from daemon.actors.pace import Pace
 from daemon.actors.runtime import Runtime
 from daemon.actors.sidework import side_work
 from daemon.actors.spending import Spending
@@ -26,6 +27,7 @@ from daemon.core.cursor import CursorState
 from daemon.core.errors import EventProblem, LogLost
 from daemon.core.events import Record
 from daemon.core.identity import Generation, RowKey, Scope
+from daemon.core.planner import count_actions
 from daemon.core.positions import Position
 from daemon.core.rows import RowWrite, StoredRow, WriteKind
 from daemon.core.values import add_exact
@@ -37,6 +39,7 @@ from daemon.ports.store import Store
 
 _CHANGES = 1_000
 """Rows whose changes are kept."""
+_LOOKS = 3
 
 
 class _Unheard:
@@ -77,7 +80,8 @@ class Stage:
     """The part of a store that a re-delivery uses: reads go through, commits stay here."""
 
     store: Store
-    commits: int = 0
+    commits: list[int] = field(default_factory=list[int])
+    """How many items each commit touches."""
     units: dict[str, float] = field(default_factory=dict[str, float])
     rows: dict[RowKey, StoredRow | None] = field(default_factory=dict[RowKey, StoredRow | None])
     before: dict[RowKey, StoredRow | None] = field(default_factory=dict[RowKey, StoredRow | None])
@@ -91,7 +95,7 @@ class Stage:
     async def commit(self, commit: Commit, attempt: int) -> Outcome:
         """Keep a commit."""
         del attempt
-        self.commits += 1
+        self.commits.append(count_actions(commit)[0])
         if self.limits.units is not None:
             for kind, count in self.limits.units(commit).items():
                 self.units[kind] = self.units.get(kind, 0.0) + count
@@ -142,12 +146,13 @@ async def rehearse(runtime: Runtime, scope: Scope, checkpoint: Checkpoint) -> Re
     """
     spec, clock = runtime.specs[scope.of], runtime.clock
     stage, wake = Stage(runtime.store), Wake()
-    inner = replace(runtime, store=_as_store(stage), observer=_Unheard(), spending=Spending())
+    inner = replace(runtime, store=_as_store(stage), observer=_Unheard(), spending=Spending(), pace=Pace())
     window = ShardWindow(inner.store, scope, spec.marker_window, WindowMemory(spec.marker_window))
     parked = set(await runtime.store.parked_keys(scope)) if checkpoint.parked_seq else set[str]()
     batcher = Batcher(runtime.policy.batch_of(spec.name))
     folder = Folder(inner, scope, spec, checkpoint, batcher, _Unread(), window, parked)
     work = side_work(inner, folder, Committer(inner, scope, lambda _: None), spec, wake).redeliverer
+    round_trip = await _round_trip(runtime, scope)
     began = clock.monotonic()
     async with anyio.create_task_group() as tasks:
         work.attend(tasks)
@@ -160,14 +165,33 @@ async def rehearse(runtime: Runtime, scope: Scope, checkpoint: Checkpoint) -> Re
                 await wake.wait(due)
             work.attend(tasks)
         tasks.cancel_scope.cancel()
+    took = clock.monotonic() - began
     window.close()
     cursor = folder.checkpoint.redelivery
     if cursor is None or cursor.state is not CursorState.DONE:
         raise LogLost(cursor.reason if cursor is not None else "the range could not be read")
     changes = stage.changes()
+    # While live events wait, a range gets a share of the time only.
+    share = 1.0 if checkpoint.caught_up else runtime.policy.redelivery_share
     return Rehearsal(
-        cursor.counters, stage.commits, stage.units, clock.monotonic() - began, changes[:_CHANGES], len(changes)
+        counters=cursor.counters,
+        commits=len(stage.commits),
+        units=stage.units,
+        seconds=took / share,
+        commit_seconds=runtime.pace.estimate(scope.projection, stage.commits, round_trip) / share,
+        changes=changes[:_CHANGES],
+        rows=len(changes),
     )
+
+
+async def _round_trip(runtime: Runtime, scope: Scope) -> float:
+    """Return the seconds that the store takes to answer at all, undisturbed: the shortest of a few looks."""
+    looks: list[float] = []
+    for _ in range(_LOOKS):
+        began = runtime.clock.monotonic()
+        await runtime.store.read_checkpoint(scope)
+        looks.append(runtime.clock.monotonic() - began)
+    return min(looks)
 
 
 def _as_store(stage: Stage) -> Store:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from daemon.actors.pace import Pace
 from daemon.actors.spending import Spending
 from daemon.actors.turns import Turns
 from daemon.core.batcher import BatchPolicy
@@ -55,8 +56,8 @@ class Runtime:
 
     `specs` maps each generation that runs here to its code. Where a shard without a checkpoint begins: `origins` say it
     for a projection's shard, else `own_starts` for the projection, else `starts` for the source. `replica` names this
-    process among its peers. `spending` holds projections to their budgets; at `taps` listens whoever watches commits.
-    `turns` says when a fold may begin. `tracing` None: nobody traces.
+    process among its peers. `spending` holds projections to their budgets, `pace` knows how long their commits took; at
+    `taps` listens whoever watches commits. `turns` says when a fold may begin. `tracing` None: nobody traces.
     """
 
     store: Store
@@ -70,6 +71,7 @@ class Runtime:
     origins: Mapping[tuple[str, ShardId], Position] = field(default_factory=dict[tuple[str, ShardId], Position])
     replica: str = "solo"
     spending: Spending = field(default_factory=Spending)
+    pace: Pace = field(default_factory=Pace)
     taps: Taps = field(default_factory=Taps)
     turns: Turns = field(default_factory=Turns)
     tracing: Tracing | None = None

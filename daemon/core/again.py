@@ -215,9 +215,10 @@ class RowChange:
 class PlanReport:
     """The plan of a re-delivery. `plan`: its id, which `replay apply` insists upon.
 
-    `duration`: how long it takes if every shard works alone, as fast as was measured while planning. `units`: write
-    units in all, `price` what they cost on demand in us-east-1, in US dollars. `handlers`: those left out
-    (`replay=False`). `changes`: of a dry run, the first ones; `more`: how many rows besides.
+    `duration`: how long it takes, as fast as was measured while planning and as commits went lately: a replica's shards
+    one after the other, replicas side by side; a shard that has not caught up yet gives it its share.
+    `units`: write units in all, `price` what they cost on demand in us-east-1, in US dollars. `handlers`: those left
+    out (`replay=False`). `changes`: of a dry run, the first ones; `more`: how many rows besides.
     """
 
     generation: Generation

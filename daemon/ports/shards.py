@@ -37,13 +37,15 @@ class Rehearsal:
     """What a re-delivery would come to, had it been carried out.
 
     `counters`: as its cursor would hold them. `units`: write units by table kind (empty: free). `seconds`: how long it
-    took, without the commits. `changes`: rows before and after, the first ones of `rows`.
+    took, without the commits; `commit_seconds`: how long those will, as far as this replica has seen commits.
+    `changes`: rows before and after, the first ones of `rows`.
     """
 
     counters: Mapping[str, int]
     commits: int
     units: Mapping[str, float]
     seconds: float
+    commit_seconds: float
     changes: Sequence[tuple[RowKey, StoredRow | None, StoredRow | None]]
     rows: int
 

@@ -1,7 +1,8 @@
 """Re-delivery: how fast a rewind suppresses what was applied, and how true a plan comes.
 
 The rewind is of the log that the live rate was measured over, in the same process, once that has caught up. The plan is
-held against its outcome on the strict DynamoDB in this process, which bills as AWS does.
+held against its outcome on the strict DynamoDB in this process, which bills as AWS does: a replay of a log is planned
+and carried out right after, a new log each round, and no round is left out.
 """
 
 import tempfile
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
+from statistics import median
 
 import anyio
 
@@ -32,6 +34,8 @@ from tests.support.engine import FAST, START_OF_TIME, counting, engine, event
 _BY = Actor(0, "bench", "here")
 _POISON_EVERY = 20
 _LOOK_SECONDS = 0.002
+_PLAN_FACTOR = 2
+"""A replay of a second or more: of less, the machine's mood decides."""
 
 
 def redelivery(sizes: Sizes) -> Iterator[Figure]:
@@ -52,15 +56,15 @@ def redelivery(sizes: Sizes) -> Iterator[Figure]:
     yield figure("  the same (CPU)", again, "µs/event", baseline=live)
     outcomes: list[_Outcome] = []
     for _ in range(sizes.dynamodb_rounds):
-        anyio.run(_planned, sizes.strict_events, outcomes)
-    best = min(outcomes, key=lambda one: abs(one.seconds - one.planned_seconds))
+        anyio.run(_planned, _PLAN_FACTOR * sizes.strict_events, outcomes)
     exact = sum(one.planned_events == one.events and one.planned_duplicates == one.duplicates for one in outcomes)
     name = "plan of a replay on DynamoDB: events and duplicates came out exactly"
     yield figure(name, 100 * exact / len(outcomes), "% of plans", goal="value >= 100")
     off = max(abs(one.planned_units / one.units - 1) for one in outcomes)
     yield figure("  write units, plan against outcome (most off)", off * 100, "%", goal="value <= 15")
-    off = abs(best.planned_seconds / best.seconds - 1)
-    yield figure("  duration, plan against outcome (least disturbed)", off * 100, "%", goal="value <= 15")
+    off = median(abs(one.planned_seconds / one.seconds - 1) for one in outcomes)
+    title = f"  duration, plan against outcome (median of {len(outcomes)} plans, each carried out next)"
+    yield figure(title, off * 100, "%", goal="value <= 15")
 
 
 async def _rewound(directory: Path, found: list[tuple[Spent, Spent]]) -> None:
