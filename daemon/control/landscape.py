@@ -90,12 +90,12 @@ class Landscape:
         """
         # What runs here is looked at while its records are read: both are there as soon as one.
         known = [generation for generation in self.follows if target.covers(generation)]
-        records, looks = await both(
-            lambda: self.records(target), lambda: together([partial(self._look, one) for one in known])
-        )
+        questions = [partial(self._look, generation) for generation in known]
+        records, looks = await both(lambda: self.records(target), lambda: together(questions))
         seen = dict(zip(known, looks, strict=True))
         others = [record.generation for record in records if record.generation not in seen]
-        seen.update(zip(others, await together([partial(self._look, one) for one in others]), strict=True))
+        further = await together([partial(self._look, one) for one in others])
+        seen |= dict(zip(others, further, strict=True))
         found = [Found(record, *seen[record.generation]) for record in records]
         shard = shard_of(target)
         if shard is None:

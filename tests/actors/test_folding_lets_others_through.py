@@ -111,3 +111,19 @@ async def test_commands_without_end_never_stop_folding():
         tasks.start_soon(ask)
         await shards.until(shards.folds + 40)
         tasks.cancel_scope.cancel()
+
+
+async def test_who_is_waited_for_rests_no_longer():
+    """Once a command waits for the shards themselves, they go on at once: it would wait for those that rest for it."""
+    async with anyio.create_task_group() as tasks:
+        shards = Shards(4, turns.SLICE * 1.5)
+        await shards.run(tasks)
+        with shards.turns.hasten(shards.clock):
+            for _ in range(4):
+                await anyio.lowlevel.checkpoint()
+            before = shards.folds
+            shards.turns.relent()
+            for _ in range(20):
+                await anyio.lowlevel.checkpoint()
+            assert shards.folds > before
+        tasks.cancel_scope.cancel()
