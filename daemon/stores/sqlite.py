@@ -71,6 +71,10 @@ _SCOPE_IS = " AND ".join(f"{name} = ?" for name in SCOPE_COLUMNS)
 _WRITER_CACHE_KIB = 64 * 1024
 _READER_CACHE_KIB = 16 * 1024
 _PREPARED = 256
+_FRAME_BYTES = 4_120
+"""A page in the write-ahead log, with its header."""
+_LOG_SLACK_BYTES = 1 << 20
+"""By how much the log may outgrow the pages after which it is copied: a few transactions."""
 _POLL_SECONDS = 0.02
 
 
@@ -95,6 +99,7 @@ class SqliteStore:
         self.path = path
         self._busy_timeout_ms = busy_timeout_ms
         self._log_pages = wal_autocheckpoint_pages
+        self._log_bytes = wal_autocheckpoint_pages * _FRAME_BYTES
         self._read_only = read_only
         self._tables = Tables(prefix)
         self._committing = Committing(self._tables)
@@ -135,7 +140,8 @@ class SqliteStore:
     async def open(self) -> None:
         """Open the file, making it and its directory where missing. Raises StoreProblem."""
         if not self._read_only:
-            writer = WriterThread("sqlite-writer", self.path, self._busy_timeout_ms, self._connect_writer)
+            limit = self._log_bytes + _LOG_SLACK_BYTES
+            writer = WriterThread("sqlite-writer", self.path, self._busy_timeout_ms, self._connect_writer, limit)
             await writer.start()
             self._writer = writer
         try:
@@ -191,7 +197,7 @@ class SqliteStore:
             self._use_write_ahead_log(connection)
             for pragma in (
                 "synchronous = FULL", "fullfsync = ON", "checkpoint_fullfsync = ON", "temp_store = MEMORY",
-                f"wal_autocheckpoint = {self._log_pages}", f"journal_size_limit = {2 * self._log_pages * 4096}",
+                f"wal_autocheckpoint = {self._log_pages}", f"journal_size_limit = {self._log_bytes}",
             ):  # fmt: skip
                 connection.execute(f"PRAGMA {pragma}")
             if not existing or not self._has_tables(connection):

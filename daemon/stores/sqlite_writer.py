@@ -14,6 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -32,6 +33,8 @@ QUEUE_LIMIT = 1_024
 GROUP_LIMIT = 256
 """Jobs in one transaction: bounds how long the first of them waits."""
 _LOOK_SECONDS = 0.001
+RESTART_MS = 250
+"""How long the log's new beginning waits for readers and for other writers."""
 READ_GROUP_LIMIT = 16
 """Reads answered with one wake-up of the event loop: bounds how long the first of them waits."""
 
@@ -117,6 +120,7 @@ class WorkerThread:
             while jobs := self._next_jobs():
                 self._perform(connection, jobs)
                 _settle(jobs)
+                self._tidy(connection)
         finally:
             connection.close()
 
@@ -141,6 +145,9 @@ class WorkerThread:
 
     def _perform(self, connection: sqlite3.Connection, jobs: Sequence[_Job]) -> None:
         raise NotImplementedError
+
+    def _tidy(self, connection: sqlite3.Connection) -> None:
+        """Do what is due once the jobs are answered."""
 
 
 class ReaderThread(WorkerThread):
@@ -169,6 +176,19 @@ class WriterThread(WorkerThread):
 
     _group_limit = GROUP_LIMIT
 
+    def __init__(
+        self,
+        name: str,
+        path: Path,
+        busy_timeout_ms: int,
+        connect: Callable[[], sqlite3.Connection],
+        log_limit_bytes: int,
+    ) -> None:
+        """Prepare; nothing runs before `start`. `log_limit_bytes`: how large the write-ahead log should become."""
+        super().__init__(name, path, busy_timeout_ms, connect)
+        self._log_path = Path(f"{path}-wal")
+        self._log_limit_bytes = self._restart_at = log_limit_bytes
+
     def _perform(self, connection: sqlite3.Connection, jobs: Sequence[_Job]) -> None:
         try:
             self._begin(connection)
@@ -191,6 +211,27 @@ class WriterThread(WorkerThread):
         except sqlite3.Error as error:
             _roll_back(connection)
             _fail(jobs, failed_commit(error, self._path, self._busy_timeout_ms))
+
+    def _tidy(self, connection: sqlite3.Connection) -> None:
+        """Let the write-ahead log begin anew once it has outgrown its limit.
+
+        SQLite begins it anew by itself only where nothing was written since the log was copied into the file. Two
+        processes that both write much hardly ever leave that gap: the log would grow, and every commit copy it again.
+        """
+        try:
+            size = self._log_path.stat().st_size
+        except OSError:
+            return
+        if size <= self._restart_at:
+            return
+        self._restart_at = size + self._log_limit_bytes  # while somebody reads for long, not at every commit
+        with suppress(sqlite3.Error):  # nothing depends on it: the log is copied again later
+            connection.execute(f"PRAGMA busy_timeout = {RESTART_MS}")
+            is_busy, *_ = connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
+            if not is_busy:
+                self._restart_at = self._log_limit_bytes
+        with suppress(sqlite3.Error):
+            connection.execute("PRAGMA busy_timeout = 0")
 
     def _begin(self, connection: sqlite3.Connection) -> None:
         """Take the write lock as soon as another process lets go of it.

@@ -2,8 +2,11 @@
 
 import os
 import random
+import sqlite3
 import subprocess
 import sys
+import threading
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ import pytest
 from daemon.core.checkpoint import Checkpoint
 from daemon.core.commit import Committed
 from daemon.core.identity import Generation, RowKey
+from daemon.stores import sqlite_writer
 from daemon.stores.sqlite import SqliteStore
 
 pytestmark = pytest.mark.anyio
@@ -119,3 +123,29 @@ async def test_another_process_looks_while_the_daemon_runs(path: Path, opened: A
     finally:
         child.kill()
         child.communicate()
+
+
+async def test_a_log_that_outgrew_its_limit_begins_anew(opened: Any, kit: Any, path: Path, monkeypatch: Any) -> None:
+    """What others wrote and read past the log's limit is copied into the file as soon as they leave a gap, and the log
+    begins anew: it does not grow for as long as two processes write.
+    """
+    monkeypatch.setattr(sqlite_writer, "RESTART_MS", 60_000)
+    async with opened(wal_autocheckpoint_pages=64) as store:
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            taken = await store.take(kit.scope(), "me", Checkpoint())
+            other.execute("PRAGMA wal_autocheckpoint = 0")
+            other.execute("CREATE TABLE beside (text)")
+            other.execute("INSERT INTO beside VALUES (zeroblob(4000000))")
+            with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as reader:
+                reader.execute("BEGIN")
+                reader.execute("SELECT count(*) FROM beside").fetchone()
+                leaving = threading.Timer(0.5, reader.execute, ("ROLLBACK",))
+                leaving.start()
+                assert await store.commit(kit.commit(taken, "c1", kit.put("a", 1)), 1) == Committed()
+                assert await store.read_checkpoint(kit.scope()) == taken.next("c1")
+                await anyio.to_thread.run_sync(leaving.join)
+            second = kit.commit(taken.next("c1"), "c2", kit.put("b", 1))
+            assert await store.commit(second, 1) == Committed()
+            assert path.with_name(f"{path.name}-wal").stat().st_size < 1_000_000
+            rows = await store.load_rows(kit.generation, [RowKey("main", "a"), RowKey("main", "b")])
+            assert [row.attributes for row in rows.values()] == [{"value": 1}, {"value": 1}]
