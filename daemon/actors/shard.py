@@ -77,6 +77,8 @@ class ShardActor:
         self._retry_at: float | None = None
         self._held = Checkpoint()
         """The checkpoint of a shard that stands still."""
+        self._last: ShardVitals | None = None
+        """How things stood when an error ended the newest incarnation that had the shard."""
 
     @property
     def settled(self) -> bool:
@@ -87,8 +89,12 @@ class ShardActor:
 
     def vitals(self) -> ShardVitals:
         """Return how things stand."""
-        if self.state not in _STILL and self._incarnation is not None:
-            return self._incarnation.vitals(self.state)
+        if self.state not in _STILL:
+            now = None if self._incarnation is None else self._incarnation.vitals(self.state)
+            if self._last is not None and (now is None or now.position is None):
+                return replace(self._last, state=self.state)  # it is as far behind as it was
+            if now is not None:
+                return now
         held = self._held
         settled = held.counters.get("read", 0)
         position = held.position if held.owner else None
@@ -184,6 +190,9 @@ class ShardActor:
             if _is_cancellation(error):
                 raise
             self._incarnation = None
+            vitals = incarnation.vitals(self.state)
+            if vitals.position is not None:
+                self._last = replace(vitals, at_end=False, waiting=0, waiting_bytes=0, batches=0)
             self._epoch = incarnation.epoch or self._epoch
             self.stuck_at = incarnation.stuck_at or self.stuck_at
             return await self._meet_fate(worst(error), incarnation.epoch)

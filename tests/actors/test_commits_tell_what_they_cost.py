@@ -5,12 +5,13 @@ from datetime import timedelta
 import pytest
 
 from daemon.core.commit import Commit, Fenced, Outcome, RowMoved
+from daemon.core.errors import StoreUnavailable
 from daemon.core.identity import RowKey
 from daemon.core.lifecycle import ShardState
 from daemon.core.positions import Position
-from daemon.ports.observer import BatchCommitted, CommitRefused
+from daemon.ports.observer import BatchCommitted, CommitRefused, ShardRestarted
 from daemon.testing.memory_source import MemorySource
-from daemon.testing.memory_store import MemoryStore
+from daemon.testing.memory_store import MemoryData, MemoryStore
 from tests.support.engine import START_OF_TIME, counting, engine, event
 
 pytestmark = pytest.mark.anyio
@@ -85,3 +86,27 @@ async def test_a_shard_s_vitals_are_how_it_stands():
         assert (shard.state, shard.at_end, shard.settled, shard.position) == (ShardState.PARKED, False, 2, (2,))
         assert shard.event_bytes is not None
     assert list(running.supervisor.vitals()) == []
+
+
+async def test_a_shard_that_cannot_be_taken_again_is_where_it_was():
+    """While its store is away, a shard that settled something still tells its position: it falls behind from there."""
+
+    class Away(MemoryStore):
+        away = False
+
+        async def _arrive(self) -> MemoryData:
+            if self.away:
+                raise StoreUnavailable("away")
+            return await super()._arrive()
+
+    source, store = log(((1,), "a")), Away()
+    async with engine(counting(), store, source) as running:
+        await running.caught_up()
+        store.away = True
+        source.append("s0", event(2, "b"))
+        await running.until(lambda: len(running.observer.of(ShardRestarted)) > 2)
+        (shard,) = running.supervisor.vitals()
+        assert (shard.state, shard.position, shard.settled) == (ShardState.RETRYING, (1,), 1)
+        assert not shard.at_end
+        store.away = False
+        await running.until(lambda: running.supervisor.vitals()[0].settled == 2)
