@@ -138,7 +138,9 @@ class SqliteStore:
             await self.aclose()
 
     async def open(self) -> None:
-        """Open the file, making it and its directory where missing. Raises StoreProblem."""
+        """Open the file, making it and its directory where missing; open already, it stays so. Raises StoreProblem."""
+        if self._reader is not None:
+            return
         if not self._read_only:
             limit = self._log_bytes + _LOG_SLACK_BYTES
             writer = WriterThread("sqlite-writer", self.path, self._busy_timeout_ms, self._connect_writer, limit)

@@ -99,11 +99,20 @@ class WorkerThread:
 
     async def aclose(self) -> None:
         """Finish the jobs that wait, then close the connection."""
+        self._take_no_more()
+        if self._thread.ident is not None:
+            await anyio.to_thread.run_sync(self._thread.join)
+
+    def abandon(self) -> None:
+        """Close it from outside its event loop, which may be gone; blocks until its jobs are done."""
+        self._take_no_more()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def _take_no_more(self) -> None:
         if not self._closed:
             self._closed = True
             self._jobs.put(None)
-        if self._thread.ident is not None:
-            await anyio.to_thread.run_sync(self._thread.join)
 
     def _run(self) -> None:
         try:

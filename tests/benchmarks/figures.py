@@ -59,7 +59,7 @@ class Sizes:
     """Of runs on the strict server, which costs more than what is measured."""
     hot_shards: int = 8
     scrapes: int = 20
-    telling_rounds: int = 4
+    telling_rounds: int = 9
     """Of each side; a few seconds each."""
 
 

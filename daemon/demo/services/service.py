@@ -98,9 +98,11 @@ class _Child:
 
     def _number(self, seconds: float) -> int | None:
         deadline = time.monotonic() + seconds
+        poller = select.poll()  # unlike select, for a process with thousands of open files too
+        poller.register(self._control, select.POLLIN)
         while b"\n" not in self._said:
             left = max(0.0, deadline - time.monotonic())
-            if not select.select([self._control], [], [], left)[0]:
+            if not poller.poll(left * 1_000):
                 return None
             block = self._control.recv(64)
             if not block:
