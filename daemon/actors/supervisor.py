@@ -99,8 +99,10 @@ class Supervisor:
 
     async def _settled_elsewhere(self, scope: Scope) -> bool:
         checkpoint = await self._runtime.store.read_checkpoint(scope)
-        if checkpoint is None or checkpoint.state in _STOPPED:
-            return checkpoint is not None
+        if checkpoint is None:
+            return False
+        if checkpoint.state in _STOPPED:
+            return checkpoint.state is CheckpointState.DONE or not await self._is_asked(scope, checkpoint)
         source = self._runtime.sources[scope.source]
         backlog = await source.backlog(scope.shard, checkpoint.position)
         if 0 in {backlog.events, backlog.bytes} or not source.traits.positioned:
@@ -112,6 +114,11 @@ class Supervisor:
             return chunk.at_end and not chunk.records
         finally:
             await reader.aclose()
+
+    async def _is_asked(self, scope: Scope, checkpoint: Checkpoint) -> bool:
+        """Tell whether an operation about a shard that stands still was accepted and not obeyed: it may go on."""
+        standing = await self._runtime.store.standing(scope.of)
+        return standing.of(scope.shard_id).sequence > checkpoint.operation_seq
 
     def vitals(self) -> list[ShardVitals]:
         """List how every shard stands that runs here, or stands still here; not those that others run."""

@@ -291,6 +291,40 @@ async def test_a_wish_to_resume_is_obeyed_once_however_often_a_shard_is_granted(
     assert ran == 2, "as it parked, and as it was resumed"
 
 
+async def test_a_parked_shard_that_is_to_be_resumed_is_waited_for_before_it_is_granted() -> None:
+    """A run that ends once all is settled does not take a shard for stopped whose resumption was accepted already."""
+
+    class Later(Scripted):
+        looks = 0
+
+        async def elsewhere(self) -> Collection[Scope]:
+            self.looks += 1
+            return [scope] if scope not in supervisor.actors else []
+
+    store, source = MemoryStore(), log(20)
+    source.append("s0", event(21, key="k0", poison=True))
+    async with engine(counting(on_error=OnError.PARK_SHARD), store, source) as running:
+        await running.until(lambda: running.state() is ShardState.PARKED)
+        scope = running.scope()
+    await running.ask(Resume(), wait=0.0)
+    coordinator, done = Later(), anyio.Event()
+    supervisor = Supervisor(running.runtime, coordinator)
+
+    async def caught_up() -> None:
+        await supervisor.caught_up()
+        done.set()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(supervisor.run)
+        tasks.start_soon(caught_up)
+        await running.until(lambda: done.is_set() or coordinator.looks > 1)
+        assert not done.is_set()
+        coordinator.tell.send_nowait(Grant(scope))
+        await done.wait()
+        await supervisor.drain(5.0)
+    assert [fact.after for fact in running.observer.of(ShardChanged)].count(ShardState.RUNNING) == 2
+
+
 class Interrupted(MemoryStore):
     """A store with a bug: reads of rows, or commits of rows, raise what is no Exception."""
 
