@@ -24,7 +24,7 @@ from daemon.core.projection import ProjectionSpec
 from daemon.ports.observer import CodeChanged
 
 _TAKES = 20
-"""How often a take is tried again at once because operations came in between."""
+"""How often a take is tried again at once because something came between look and take."""
 _OPERATIONS_PAGE = 200
 
 
@@ -57,8 +57,11 @@ class Ownership:
                 break
             except OperationsMoved:
                 continue
+            except Superseded:
+                if not await self._is_still_ours():
+                    raise
         else:
-            raise StoreUnavailable(f"{self.scope.label}: {_TAKES} operations came while it was taken; tried again")
+            raise StoreUnavailable(f"{self.scope.label}: it moved {_TAKES} times while it was taken; tried again")
         self.epoch = checkpoint.epoch
         checkpoint = await self._catch_up(checkpoint, standing)
         if checkpoint.code_digest == self.spec.code_digest:
@@ -72,6 +75,11 @@ class Ownership:
             )
             raise ProjectionProblem(message)
         return await self.change(checkpoint, code_digest=self.spec.code_digest)
+
+    async def _is_still_ours(self) -> bool:
+        """Tell whether the claim holds although the shard moved: a commit of ours, given up for lost, came through."""
+        stands = await self.runtime.store.read_checkpoint(self.scope)
+        return self.claim is not None and self.claim.holds(stands, self.runtime.replica)
 
     async def _take_as_seen(self, owner: str) -> tuple[Checkpoint, Standing]:
         """Take the shard while operations stand as they are read here. Raises OperationsMoved when they moved."""

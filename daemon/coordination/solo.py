@@ -35,6 +35,7 @@ class SoloCoordinator:
         self._look_seconds = look_seconds
         self._done: set[Scope] = set()
         self._granted: set[Scope] = set()
+        self._lost: set[Scope] = set()
         self._closed = False
         self._changed = anyio.Event()
 
@@ -48,7 +49,8 @@ class SoloCoordinator:
             await self._wait()
 
     async def released(self, scope: Scope) -> None:
-        """Nothing to do: a scope that ended here is not granted again."""
+        """Note that another process has it now, unless this one stops: it is not granted again."""
+        self._lost.add(scope)
 
     async def finished(self, scope: Scope) -> None:
         """Note an ended shard; its children may be ready."""
@@ -56,8 +58,8 @@ class SoloCoordinator:
         self._changed.set()
 
     async def elsewhere(self) -> Collection[Scope]:
-        """Return what is not granted here yet, but will be."""
-        return [scope for scope in await self._ready(skip=()) if scope not in self._granted]
+        """Return what is not granted here yet, but will be, and what another process took."""
+        return [scope for scope in await self._ready(skip=()) if scope not in self._granted or scope in self._lost]
 
     async def aclose(self) -> None:
         """End the assignments."""

@@ -3,6 +3,7 @@
 from asyncio import CancelledError
 from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import replace
+from typing import Any
 
 import anyio
 import pytest
@@ -13,7 +14,7 @@ from daemon.actors.windows import WindowMemory
 from daemon.core.checkpoint import Checkpoint, CheckpointState, Fence
 from daemon.core.circuit import CircuitPolicy
 from daemon.core.commands import Pause, Resume
-from daemon.core.commit import Busy, Commit, Outcome
+from daemon.core.commit import Busy, Commit, Committed, Outcome, Unknown
 from daemon.core.errors import SourceUnavailable, StoreUnavailable
 from daemon.core.identity import Generation, RowKey, Scope
 from daemon.core.leases import Claim
@@ -323,6 +324,35 @@ async def test_a_parked_shard_that_is_to_be_resumed_is_waited_for_before_it_is_g
         await done.wait()
         await supervisor.drain(5.0)
     assert [fact.after for fact in running.observer.of(ShardChanged)].count(ShardState.RUNNING) == 2
+
+
+async def test_a_commit_given_up_for_lost_that_lands_while_the_shard_is_taken_again_fences_nobody() -> None:
+    """A shard that restarts with a commit in doubt goes on, though that commit comes through between look and take."""
+
+    class Late(MemoryStore):
+        """Its third commit is told of as lost, and is carried out once the shard is about to be taken again."""
+
+        lost: Commit | None = None
+
+        async def commit(self, commit: Commit, attempt: int) -> Outcome:
+            if len(self.commits) == 2 and self.lost is None:
+                self.lost = commit
+            if self.lost is not None and not landed:
+                return Unknown("no answer")
+            return await super().commit(commit, attempt)
+
+        async def take(self, scope: Scope, owner: str, *rest: Any, **named: Any) -> Checkpoint:
+            if self.lost is not None and not landed:
+                landed.append(await super().commit(self.lost, 1))
+            return await super().take(scope, owner, *rest, **named)
+
+    landed: list[Outcome] = []
+    store, source = Late(), log(200)
+    async with engine(counting(), store, source) as running:
+        await running.caught_up()
+        assert landed == [Committed()]
+        assert running.state() is ShardState.RUNNING
+    assert sum(totals(store).values()) == 200
 
 
 class Interrupted(MemoryStore):

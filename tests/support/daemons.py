@@ -173,10 +173,15 @@ class Site:
         """Check every row."""
         return check(SLICE, self.database)
 
+    def story(self) -> str:
+        """Tell what became of the shards at last, by the logs of all daemons."""
+        changes = [record for daemon in self.daemons for record in daemon.records(event="shard changed state")]
+        return "\n".join(json.dumps(change) for change in changes[-60:])
+
     def assert_right(self) -> None:
         """Every row is right, and every counter is what the manifest says."""
         report = self.checked()
-        assert report.right, report.text()
+        assert report.right, f"{report.text()}\n{self.story()}"
         look = self.look()
         for followed in FOLLOWED:
             counts = counts_of(self.manifest, followed, look)
