@@ -11,7 +11,7 @@ each commit is conditioned on the checkpoint, so only the epoch decides who writ
 
 import sqlite3
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ from daemon.stores.sqlite_codec import (
     parked_of,
     stored_row,
 )
-from daemon.stores.sqlite_commit import Committing, by_view
+from daemon.stores.sqlite_commit import Committing, Encoded, by_view
 from daemon.stores.sqlite_errors import BadItem, NoAnswer, TooBig, code_of
 from daemon.stores.sqlite_schema import (
     CHECKPOINT_COLUMNS,
@@ -71,6 +71,8 @@ _SCOPE_IS = " AND ".join(f"{name} = ?" for name in SCOPE_COLUMNS)
 _WRITER_CACHE_KIB = 64 * 1024
 _READER_CACHE_KIB = 16 * 1024
 _PREPARED = 256
+OLDEST_SQLITE = (3, 33)
+"""The first whose UPDATE takes its values from many rows at once."""
 _FRAME_BYTES = 4_120
 """A page in the write-ahead log, with its header."""
 _LOG_SLACK_BYTES = 1 << 20
@@ -141,6 +143,11 @@ class SqliteStore:
         """Open the file, making it and its directory where missing; open already, it stays so. Raises StoreProblem."""
         if self._reader is not None:
             return
+        if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+            raise StoreRefused(
+                f"this Python brings SQLite {sqlite3.sqlite_version}, and the store needs "
+                f"{'.'.join(map(str, OLDEST_SQLITE))} or newer (UPDATE ... FROM); run a Python with a newer one"
+            )
         if not self._read_only:
             limit = self._log_bytes + _LOG_SLACK_BYTES
             writer = WriterThread("sqlite-writer", self.path, self._busy_timeout_ms, self._connect_writer, limit)
@@ -247,12 +254,12 @@ class SqliteStore:
                 raise StoreRefused(f"{self.path}: journal mode {mode!r} instead of 'wal'; put the file on a local disk")
             return
 
-    async def _write(self, work: Work, *, urgent: bool = False) -> Any:
+    async def _write(self, work: Work, *, urgent: bool = False, before: Callable[[], None] | None = None) -> Any:
         if self._writer is None:
             if self._read_only:
                 raise StoreRefused(f"{self.path}: was opened read-only; open it without read_only to write")
             raise StoreUnavailable(f"{self.path}: the store is not open; open it first")
-        return await self._writer.call(work, urgent=urgent)
+        return await self._writer.call(work, urgent=urgent, before=before)
 
     async def _look(self, work: Work) -> Any:
         return await self._read(self._reader, work)
@@ -331,7 +338,10 @@ class SqliteStore:
         StoreRefused, StoreDamaged: nothing was applied.
         """
         try:
-            return await self._write(lambda connection: self._committing.apply(connection, commit))
+            encoded = Encoded(commit)
+            return await self._write(
+                lambda connection: self._committing.apply(connection, encoded), before=encoded.encode
+            )
         except NoAnswer as error:
             return Unknown(str(error))
         except StoreUnavailable as error:

@@ -26,7 +26,8 @@ from daemon.wire.exact_json import dumps_row, loads_row
 type Column = str | int | bytes | None
 type Params = tuple[Column, ...]
 
-_BLOCK = 128
+_BLOCKS = (512, 64, 8, 1)
+_UPDATE_SIZES = (1, 8, 64, 512)
 _FIND_SIZES = (1, 16, 256)
 
 
@@ -34,16 +35,39 @@ def insert_many(connection: sqlite3.Connection, head: str, rows: Sequence[Params
     """Run `head` (up to VALUES) for all rows and return how many it inserted."""
     if not rows:
         return 0
-    one = "(" + ",".join("?" * len(rows[0])) + ")"
-    count, whole = 0, len(rows) - len(rows) % _BLOCK
-    if whole:
-        statement = f"{head} VALUES " + ",".join([one] * _BLOCK)
-        for start in range(0, whole, _BLOCK):
-            block = [value for row in rows[start : start + _BLOCK] for value in row]
+    one = _marks(rows[0])
+    count = start = 0
+    for size in _BLOCKS:
+        statement = f"{head} VALUES {','.join([one] * size)}"
+        while len(rows) - start >= size:
+            block = [value for row in rows[start : start + size] for value in row]
             count += connection.execute(statement, block).rowcount
-    if whole < len(rows):
-        count += connection.executemany(f"{head} VALUES {one}", rows[whole:]).rowcount
+            start += size
     return count
+
+
+def update_many(connection: sqlite3.Connection, head: str, condition: str, rows: Sequence[Params]) -> int:
+    """Run `head` (UPDATE ... SET) where `condition` holds, once for each row, and return how many it changed.
+
+    Both name a row's values `new.column1` and so on. No two rows may be about the same one; the condition must not hold
+    where values are NULL.
+    """
+    if not rows:
+        return 0
+    one, nothing = _marks(rows[0]), (None,) * len(rows[0])
+    count = start = 0
+    while start < len(rows):
+        size = next((size for size in _UPDATE_SIZES if size >= len(rows) - start), _UPDATE_SIZES[-1])
+        block = list(rows[start : start + size])
+        block += [nothing] * (size - len(block))
+        statement = f"{head} FROM (VALUES {','.join([one] * size)}) AS new WHERE {condition}"
+        count += connection.execute(statement, [value for row in block for value in row]).rowcount
+        start += size
+    return count
+
+
+def _marks(row: Params) -> str:
+    return "(" + ",".join("?" * len(row)) + ")"
 
 
 def all_at_once(connection: sqlite3.Connection, select: str, fixed: Params, columns: str) -> list[list[Any]]:

@@ -32,6 +32,7 @@ from daemon.stores.sqlite_codec import (
     insert_many,
     parked_params,
     text_of,
+    update_many,
 )
 from daemon.stores.sqlite_operations import Operations
 from daemon.stores.sqlite_schema import CHECKPOINT_COLUMNS, SCOPE_COLUMNS, Tables, quoted
@@ -108,20 +109,18 @@ class Committing:
             connection.execute(self._advance, (*checkpoint_params(taken), *scope, *stands.fence))
         return taken
 
-    def apply(self, connection: sqlite3.Connection, commit: Commit) -> Outcome:
+    def apply(self, connection: sqlite3.Connection, encoded: "Encoded") -> Outcome:
         """Write a commit. Raises Undo where something stands in its way."""
+        commit = encoded.commit
         scope = commit.scope
         advanced = connection.execute(self._advance, (*checkpoint_params(commit.checkpoint), *scope, *commit.fence))
         if advanced.rowcount != 1:
             raise Undo(lambda again: self._fenced(again, commit))
-        if commit.markers:
-            label, expires_at = scope.of.label, commit.markers_expire_at
-            params = [(label, event_id, digest, expires_at) for event_id, digest in commit.markers]
-            if insert_many(connection, self._marker, params) != len(params):
-                raise Undo(lambda again: self._duplicate(again, commit))
+        if commit.markers and insert_many(connection, self._marker, encoded.markers) != len(commit.markers):
+            raise Undo(lambda again: self._duplicate(again, commit))
         size = sum([len(marker.event_id) for marker in commit.markers]) + len(commit.markers) * DIGEST_BYTES
         if commit.rows or commit.checks:
-            size += _write_rows(connection, commit)
+            size += _write_rows(connection, encoded)
         if commit.segment is not None:
             segment = commit.segment
             size += len(segment.entries)
@@ -168,59 +167,74 @@ class Committing:
 # ---------------------------------------------------------------------------------------------------------- rows
 
 
-def _write_rows(connection: sqlite3.Connection, commit: Commit) -> int:
-    """Write all rows under their conditions; return how long their texts are. Raises Undo where any moved."""
-    table = quoted(commit.scope.of.label)
-    made: list[Params] = []
-    changed: list[Params] = []
-    gone: list[Params] = []
-    added: list[RowWrite] = []
-    expected = {check.key: check.expect for check in commit.checks}
-    for write in commit.rows:
-        if write.kind is WriteKind.ADD:
-            added.append(write)
-            continue
-        (view, key), expect = write.key, write.expect or ABSENT
-        if write.kind is WriteKind.DELETE:
+class Encoded:
+    """A commit, and its rows and markers as SQLite takes them once they are `encoded`: before anything is locked."""
+
+    __slots__ = ("added", "changed", "commit", "expected", "gone", "made", "markers")
+
+    def __init__(self, commit: Commit) -> None:
+        """Encode nothing yet."""
+        self.commit = commit
+        self.made: list[Params] = []
+        self.changed: list[Params] = []
+        self.gone: list[Params] = []
+        self.added: list[RowWrite] = []
+        self.markers: list[Params] = []
+        self.expected: dict[RowKey, Expectation] = {}
+
+    def encode(self) -> None:
+        """Encode: done on the thread that writes, and before it takes the lock that every other process waits for."""
+        commit = self.commit
+        label, expires_at = commit.scope.of.label, commit.markers_expire_at
+        self.markers = [(label, event_id, digest, expires_at) for event_id, digest in commit.markers]
+        self.expected = {check.key: check.expect for check in commit.checks}
+        made, changed, gone, added = self.made, self.changed, self.gone, self.added = [], [], [], []
+        for write in commit.rows:
+            if write.kind is WriteKind.ADD:
+                added.append(write)
+                continue
+            (view, key), expect = write.key, write.expect or ABSENT
+            if write.kind is WriteKind.DELETE:
+                if expect == ABSENT:
+                    self.expected[write.key] = ABSENT
+                else:
+                    gone.append((key, view, *expect))
+                continue
+            attributes = None if write.attributes is None else text_of(write.attributes)
+            sequences = None if write.sequences is None else text_of(write.sequences)
             if expect == ABSENT:
-                expected[write.key] = ABSENT
+                made.append((key, view, attributes, 1, write.source, sequences, write.expires_at))
             else:
-                gone.append((key, view, *expect))
-            continue
-        attributes = None if write.attributes is None else text_of(write.attributes)
-        sequences = None if write.sequences is None else text_of(write.sequences)
-        if expect == ABSENT:
-            made.append((key, view, attributes, 1, write.source, sequences, write.expires_at))
-        else:
-            after = (attributes, expect.version + 1, write.source, sequences, write.expires_at)
-            changed.append((*after, key, view, *expect))
-    if expected and moved_rows(connection, table, expected):
+                after = (attributes, expect.version + 1, write.source, sequences, write.expires_at)
+                changed.append((*after, key, view, *expect))
+
+
+def _write_rows(connection: sqlite3.Connection, encoded: Encoded) -> int:
+    """Write all rows under their conditions; return how long their texts are. Raises Undo where any moved."""
+    commit, made, changed, gone = encoded.commit, encoded.made, encoded.changed, encoded.gone
+    table = quoted(commit.scope.of.label)
+    if encoded.expected and moved_rows(connection, table, encoded.expected):
         raise Undo(lambda again: _moved(again, table, commit))
     head = f"INSERT OR IGNORE INTO {table} (key, view, attributes, v, src, seq, expires)"
-    columns = "attributes = ?, v = ?, src = ?, seq = coalesce(?, seq), expires = ?"
-    update = f"UPDATE {table} SET {columns} WHERE {_ROW_IS} AND {_STANDS}"
-    delete = f"DELETE FROM {table} WHERE {_ROW_IS} AND {_STANDS}"
+    update = (
+        f"UPDATE {table} SET attributes = new.column1, v = new.column2, src = new.column3, "
+        "seq = coalesce(new.column4, seq), expires = new.column5"
+    )
+    stands = "key = new.column6 AND view = new.column7 AND v = new.column8 AND src = new.column9"
+    delete = f"DELETE FROM {table} WHERE key = ? AND view = ? AND v = ? AND src = ?"
     if (
         insert_many(connection, head, made) != len(made)
-        or _run_many(connection, update, changed) != len(changed)
-        or _run_many(connection, delete, gone) != len(gone)
+        or update_many(connection, update, stands, changed) != len(changed)
+        or (gone and connection.executemany(delete, gone).rowcount != len(gone))
     ):
         raise Undo(lambda again: _moved(again, table, commit))
     size = _length(made, 2) + _length(changed, 0)
-    return size + _add(connection, table, added) if added else size
+    return size + _add(connection, table, encoded.added) if encoded.added else size
 
 
 def _length(rows: Sequence[Params], place: int) -> int:
     """Return how long the texts are that stand at one place of each row."""
     return sum([len(cast("str | None", row[place]) or "") for row in rows])
-
-
-_ROW_IS = "key = ? AND view = ?"
-_STANDS = "v = ? AND src = ?"
-
-
-def _run_many(connection: sqlite3.Connection, statement: str, params: Sequence[Params]) -> int:
-    return connection.executemany(statement, params).rowcount if params else 0
 
 
 def _moved(connection: sqlite3.Connection, table: str, commit: Commit) -> Outcome:
@@ -281,6 +295,6 @@ def _add(connection: sqlite3.Connection, table: str, writes: Sequence[RowWrite])
         else:
             made.append((key, view, text_of(total), 1, write.source, None, write.expires_at))
     insert_many(connection, f"INSERT INTO {table} (key, view, attributes, v, src, seq, expires)", made)
-    update = f"UPDATE {table} SET attributes = ?, v = ?, src = ?, expires = ? WHERE {_ROW_IS}"
-    _run_many(connection, update, changed)
+    update = f"UPDATE {table} SET attributes = new.column1, v = new.column2, src = new.column3, expires = new.column4"
+    update_many(connection, update, "key = new.column5 AND view = new.column6", changed)
     return _length(made, 2) + _length(changed, 0)

@@ -44,6 +44,7 @@ class _Job:
     work: Work
     answer: "asyncio.Future[Any]"
     loop: asyncio.AbstractEventLoop
+    before: Callable[[], None] | None = None
     result: Any = None
     error: Exception | None = None
 
@@ -82,8 +83,10 @@ class WorkerThread:
             self._closed = True
             raise self._failure
 
-    async def call(self, work: Work, *, urgent: bool = False) -> Any:
+    async def call(self, work: Work, *, urgent: bool = False, before: Callable[[], None] | None = None) -> Any:
         """Run a job on the thread and return its result; an urgent one before all that wait, and not with them.
+
+        `before` is run on the thread too, before anything is locked.
 
         Raises StoreProblem, or what the job raised.
         """
@@ -91,7 +94,7 @@ class WorkerThread:
             raise StoreUnavailable(f"{self._path}: the store is closed; open it first")
         loop = asyncio.get_running_loop()
         async with self._room:
-            job = _Job(work, loop.create_future(), loop)
+            job = _Job(work, loop.create_future(), loop, before)
             if urgent:
                 self._urgent.append(job)
             self._jobs.put(_NUDGE if urgent else job)
@@ -127,7 +130,9 @@ class WorkerThread:
             self._opened.set()
         try:
             while jobs := self._next_jobs():
-                self._perform(connection, jobs)
+                ready = _made_ready(jobs)
+                if ready:
+                    self._perform(connection, ready)
                 _settle(jobs)
                 self._tidy(connection)
         finally:
@@ -258,6 +263,20 @@ class WriterThread(WorkerThread):
                 time.sleep(_LOOK_SECONDS)
             else:
                 return
+
+
+def _made_ready(jobs: Sequence[_Job]) -> list[_Job]:
+    """Do what each job needs before anything is locked; return those that can be run."""
+    ready: list[_Job] = []
+    for job in jobs:
+        try:
+            if job.before is not None:
+                job.before()
+        except Exception as error:  # noqa: BLE001 - handed to the job's caller, who raises it
+            job.error = item_error(error) or error
+        else:
+            ready.append(job)
+    return ready
 
 
 def _run_in_savepoint(connection: sqlite3.Connection, job: _Job) -> None:

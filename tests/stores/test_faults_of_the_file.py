@@ -262,3 +262,15 @@ async def test_what_is_answered_is_on_the_disk(opened: Any) -> None:
     async with opened() as store:
         assert await store._write(run("PRAGMA journal_mode")) == "wal"
         assert await store._write(run("PRAGMA synchronous")) == 2
+
+
+async def test_an_sqlite_that_is_too_old_is_refused_before_the_file_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The version that is there, the one that is needed, and what to do."""
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 32, 3))
+    monkeypatch.setattr(sqlite3, "sqlite_version", "3.32.3")
+    store = SqliteStore(tmp_path / "rows.db")
+    with pytest.raises(StoreRefused, match=r"SQLite 3\.32\.3.* 3\.33 or newer .*run a Python with a newer one"):
+        await store.open()
+    assert content_of(tmp_path / "rows.db") is None
