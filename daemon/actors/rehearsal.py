@@ -15,7 +15,9 @@ import anyio.lowlevel
 from daemon.actors.committer import Committer
 from daemon.actors.folder import Folder
 from daemon.actors.pace import Pace
+from daemon.actors.redelivery import Redeliverer
 from daemon.actors.runtime import Runtime
+from daemon.actors.shard import worst
 from daemon.actors.sidework import side_work
 from daemon.actors.spending import Spending
 from daemon.actors.wake import Wake
@@ -33,6 +35,7 @@ from daemon.core.rows import RowWrite, StoredRow, WriteKind
 from daemon.core.values import add_exact
 from daemon.core.waiting import Waiting
 from daemon.core.window import StoredSegment
+from daemon.ports.clock import Clock
 from daemon.ports.observer import Fact
 from daemon.ports.shards import Rehearsal
 from daemon.ports.store import Store
@@ -154,17 +157,10 @@ async def rehearse(runtime: Runtime, scope: Scope, checkpoint: Checkpoint) -> Re
     work = side_work(inner, folder, Committer(inner, scope, lambda _: None), spec, wake).redeliverer
     round_trip = await _round_trip(runtime, scope)
     began = clock.monotonic()
-    async with anyio.create_task_group() as tasks:
-        work.attend(tasks)
-        while work.active:
-            due = work.due_in(clock.monotonic(), live=False)
-            if due == 0.0:
-                await work.step()
-                await anyio.lowlevel.checkpoint()
-            else:
-                await wake.wait(due)
-            work.attend(tasks)
-        tasks.cancel_scope.cancel()
+    try:
+        await _deliver(work, wake, clock)
+    except ExceptionGroup as group:  # alone: a group would hide it from who catches an outage
+        raise worst(group) from group
     took = clock.monotonic() - began
     window.close()
     cursor = folder.checkpoint.redelivery
@@ -182,6 +178,21 @@ async def rehearse(runtime: Runtime, scope: Scope, checkpoint: Checkpoint) -> Re
         changes=changes[:_CHANGES],
         rows=len(changes),
     )
+
+
+async def _deliver(work: Redeliverer, wake: Wake, clock: Clock) -> None:
+    """Go through the whole range."""
+    async with anyio.create_task_group() as tasks:
+        work.attend(tasks)
+        while work.active:
+            due = work.due_in(clock.monotonic(), live=False)
+            if due == 0.0:
+                await work.step()
+                await anyio.lowlevel.checkpoint()
+            else:
+                await wake.wait(due)
+            work.attend(tasks)
+        tasks.cancel_scope.cancel()
 
 
 async def _round_trip(runtime: Runtime, scope: Scope) -> float:
