@@ -355,12 +355,12 @@ class SqliteStore:
 
     async def load_rows(self, generation: Generation, keys: Collection[RowKey]) -> Mapping[RowKey, StoredRow | None]:
         """Read rows, all of one moment; None for an absent one."""
-        select = f"SELECT key, attributes, v, src, seq FROM {quoted(generation.label)} WHERE view = ? AND key"
+        tail = f"FROM {quoted(generation.label)} WHERE view = ? AND key"
 
         def work(connection: sqlite3.Connection) -> dict[RowKey, StoredRow | None]:
             rows: dict[RowKey, StoredRow | None] = dict.fromkeys(keys)
             for view, wanted in by_view(rows).items():
-                for key, *columns in find_many(connection, select, (view,), wanted):
+                for key, *columns in find_many(connection, "key, attributes, v, src, seq", tail, (view,), wanted):
                     rows[RowKey(view, key)] = stored_row(*columns)
             return rows
 

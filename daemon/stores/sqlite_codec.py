@@ -79,15 +79,21 @@ def all_at_once(connection: sqlite3.Connection, select: str, fixed: Params, colu
     return orjson.loads(packed[0])
 
 
-def find_many(connection: sqlite3.Connection, head: str, fixed: Params, wanted: Sequence[str]) -> Iterator[Any]:
-    """Iterate the result of `head IN (wanted...)`, whose other parameters are `fixed`."""
-    start = 0
+def find_many(
+    connection: sqlite3.Connection, columns: str, tail: str, fixed: Params, wanted: Sequence[str]
+) -> Iterator[list[Any]]:
+    """Iterate `columns` (texts, numbers or NULL) of the rows of `tail` (`FROM ... WHERE ...`) `IN (wanted...)`.
+
+    `fixed`: the other parameters of `tail`.
+    """
+    select, start = f"SELECT json_group_array(json_array({columns})) {tail}", 0
     while start < len(wanted):
         left = len(wanted) - start
         size = next((size for size in _FIND_SIZES if size >= left), _FIND_SIZES[-1])
         block: list[Column] = list(wanted[start : start + size])
         block += [None] * (size - len(block))  # NULL equals nothing
-        yield from connection.execute(f"{head} IN ({','.join('?' * size)})", [*fixed, *block]).fetchall()
+        packed = connection.execute(f"{select} IN ({','.join('?' * size)})", [*fixed, *block]).fetchone()
+        yield from orjson.loads(packed[0])
         start += size
 
 

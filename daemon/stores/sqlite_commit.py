@@ -73,7 +73,7 @@ class Committing:
         self._parked = f"INSERT OR IGNORE INTO {tables.parked} ({scope}, {PARKED_COLUMNS})"
         self._effect = f"INSERT OR IGNORE INTO {tables.effects} (projection, generation, {EFFECT_COLUMNS})"
         self._marker = f"INSERT OR IGNORE INTO {tables.markers} (generation, event_id, digest, expires_at)"
-        self._marked = f"SELECT event_id, digest FROM {tables.markers} WHERE generation = ? AND event_id"
+        self._marked = f"FROM {tables.markers} WHERE generation = ? AND event_id"
         self._segment = f"INSERT OR REPLACE INTO {tables.segments} ({scope}, number, entries, commit_seq)"
         self._drop_segments = f"DELETE FROM {tables.segments} WHERE {_SCOPE_IS} AND number < ?"
 
@@ -161,7 +161,8 @@ class Committing:
 
     def markers(self, connection: sqlite3.Connection, label: str, event_ids: Sequence[str]) -> dict[str, bytes]:
         """Return the payload digests of those ids that are marked in the generation called `label`."""
-        return dict(find_many(connection, self._marked, (label,), event_ids))
+        found = find_many(connection, "event_id, hex(digest)", self._marked, (label,), event_ids)
+        return {event_id: bytes.fromhex(digest) for event_id, digest in found}
 
 
 # ---------------------------------------------------------------------------------------------------------- rows
@@ -252,7 +253,7 @@ def moved_rows(connection: sqlite3.Connection, table: str, expected: Mapping[Row
         RowKey(view, key): Expectation(version, source)
         for view, keys in by_view(expected).items()
         for key, version, source in find_many(
-            connection, f"SELECT key, v, src FROM {table} WHERE view = ? AND key", (view,), keys
+            connection, "key, v, src", f"FROM {table} WHERE view = ? AND key", (view,), keys
         )
     }
     return frozenset(key for key, expect in expected.items() if found.get(key, ABSENT) != expect)
@@ -275,7 +276,7 @@ def _add(connection: sqlite3.Connection, table: str, writes: Sequence[RowWrite])
         (view, key): (attributes, version)
         for view, keys in by_view(write.key for write in writes).items()
         for key, attributes, version in find_many(
-            connection, f"SELECT key, attributes, v FROM {table} WHERE view = ? AND key", (view,), keys
+            connection, "key, attributes, v", f"FROM {table} WHERE view = ? AND key", (view,), keys
         )
     }
     made: list[Params] = []
