@@ -121,6 +121,7 @@ class ShardActor:
             stuck_at=self._held.stuck_at if self.state in _STILL else self.stuck_at,
             restarts=len(self._restarts),
             retry_seconds=None if self._retry_at is None else max(0.0, self._retry_at - now),
+            obeyed=self._controls.obeyed,
         )
 
     def ask_to_drain(self) -> None:

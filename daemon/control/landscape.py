@@ -20,6 +20,10 @@ from daemon.ports.store import Store
 
 _NAMED = 8
 """Names that a refusal lists at most."""
+_LISTED_WITHIN = 15.0
+"""Seconds for which a source's list of shards will do: whoever grants shards has them listed more often than that."""
+
+type _Look = tuple[Mapping[Scope, Checkpoint], frozenset[ShardId], Standing]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,19 +92,13 @@ class Landscape:
 
         Raises CommandRefused where it names a shard that none of them has.
         """
-        # What runs here is looked at while its records are read: both are there as soon as one.
-        known = [generation for generation in self.follows if target.covers(generation)]
-        questions = [partial(self._look, generation) for generation in known]
-        records, looks = await both(lambda: self.records(target), lambda: together(questions))
-        seen = dict(zip(known, looks, strict=True))
-        others = [record.generation for record in records if record.generation not in seen]
-        further = await together([partial(self._look, one) for one in others])
-        seen |= dict(zip(others, further, strict=True))
-        found = [Found(record, *seen[record.generation]) for record in records]
-        shard = shard_of(target)
+        found, shard = await self._find(target, _LISTED_WITHIN), shard_of(target)
         if shard is None:
             return found
         having = [one for one in found if shard in one.shards]
+        if not having:  # it may have come since they were listed
+            found = await self._find(target, 0.0)
+            having = [one for one in found if shard in one.shards]
         if not having:
             known = sorted({known.label for one in found for known in one.shards})
             raise CommandRefused(
@@ -110,21 +108,32 @@ class Landscape:
             )
         return having
 
+    async def _find(self, target: Target, within: float) -> list[Found]:
+        # What runs here is looked at while its records are read: both are there as soon as one.
+        known = [generation for generation in self.follows if target.covers(generation)]
+        questions = [partial(self._look, generation, within) for generation in known]
+        records, looks = await both(lambda: self.records(target), lambda: together(questions))
+        seen = dict(zip(known, looks, strict=True))
+        others = [record.generation for record in records if record.generation not in seen]
+        further = await together([partial(self._look, one, within) for one in others])
+        seen |= dict(zip(others, further, strict=True))
+        return [Found(record, *seen[record.generation]) for record in records]
+
     async def look(self, record: GenerationRecord) -> Found:
         """Return one generation with its shards; a source that does not answer lists none."""
-        return Found(record, *await self._look(record.generation))
+        return Found(record, *await self._look(record.generation, _LISTED_WITHIN))
 
-    async def _look(self, generation: Generation) -> tuple[Mapping[Scope, Checkpoint], frozenset[ShardId], Standing]:
+    async def _look(self, generation: Generation, within: float) -> _Look:
         names = self.follows.get(generation, ())
         several, (checkpoints, standing) = await both(
-            lambda: together([partial(self._listed, name) for name in names]),
+            lambda: together([partial(self._listed, name, within) for name in names]),
             lambda: both(lambda: self.store.checkpoints(generation), lambda: self.store.standing(generation)),
         )
         return checkpoints, frozenset[ShardId]().union(*several), standing
 
-    async def _listed(self, source: str) -> set[ShardId]:
+    async def _listed(self, source: str, within: float) -> set[ShardId]:
         try:
-            return {ShardId(source, info.shard) for info in await self.sources[source].shards()}
+            return {ShardId(source, info.shard) for info in await self.sources[source].shards(within)}
         except SourceProblem:
             return set()
 

@@ -86,15 +86,28 @@ class Reading:
         return {one.scope: one for one in self.here.live()}
 
     def _projection(self, found: Found, target: Target, live: Mapping[Scope, LiveShard]) -> ProjectionStatus:
-        standing, shards = found.standing, self._statuses(found, target, live)
+        standing, only = found.standing, shard_of(target)
+        states, stuck = Counter[str](), list[ShardStatus]()
+        for shard in found.shards:
+            if only not in {None, shard}:
+                continue
+            scope = Scope(*found.generation, *shard)
+            here = live.get(scope)
+            if here is not None and _is_well(here, standing):  # its checkpoint need not be looked at
+                states[str(here.state)] += 1
+                continue
+            status = self._shard(scope, found.checkpoints.get(scope), standing, here)
+            states[status.state] += 1
+            if status.state in _STUCK or status.pending:
+                stuck.append(status)
         return ProjectionStatus(
             generation=found.generation,
             version=found.record.version,
             live=found.record.live,
             code=found.generation in self.here.generations,
-            shards=len(shards),
-            states=dict(Counter(shard.state for shard in shards)),
-            stuck=tuple(shard for shard in shards if shard.state in _STUCK or shard.pending),
+            shards=states.total(),
+            states=dict(states),
+            stuck=tuple(stuck),
             paused=standing.every.paused,
             newest=standing.sequence,
             underway=tuple(f"{one.name} (operation {one.sequence})" for one in standing.open),
@@ -311,6 +324,13 @@ def _state(checkpoint: Checkpoint | None, live: LiveShard | None) -> str:
     if checkpoint.state is CheckpointState.RUNNING and checkpoint.owner is None:
         return _RELEASED
     return str(checkpoint.state)
+
+
+def _is_well(live: LiveShard, standing: Standing) -> bool:
+    """Tell whether a shard that is run here is not stuck and has obeyed all that it was asked."""
+    if live.state is ShardState.FENCED or live.state in _STUCK or live.obeyed is None:
+        return False
+    return live.obeyed >= standing.of(live.scope.shard_id).sequence
 
 
 def stuck_at(checkpoint: Checkpoint | None, live: LiveShard | None) -> Position | None:

@@ -29,7 +29,7 @@ def parse_position(text: str) -> Position:
     if text == _START_TEXT:
         return START
     parts = text.split(".")
-    if not all(part.isascii() and part.isdigit() for part in parts):
+    if not (text.isascii() and "".join(parts).isdigit() and all(parts)):
         message = f"position {text!r} is not {_START_TEXT!r} or whole numbers joined by dots, such as '42' or '3.1024'"
         raise ValueError(message)
     return tuple(map(int, parts))

@@ -20,7 +20,8 @@ class LiveShard:
     """One shard that is run here, or stands still here, and why.
 
     `seconds`: since its state last changed. `stuck_at`: the first record that it could not settle. `restarts`: in a
-    row. `retry_seconds`: until it is tried again; None where nothing is waited for.
+    row. `retry_seconds`: until it is tried again; None where nothing is waited for. `obeyed`: the newest operation that
+    its checkpoint has obeyed; None before it was taken here.
     """
 
     scope: Scope
@@ -30,6 +31,7 @@ class LiveShard:
     stuck_at: Position | None
     restarts: int
     retry_seconds: float | None
+    obeyed: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

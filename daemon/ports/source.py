@@ -102,8 +102,11 @@ class Source(Protocol):
         """What kind of log this is."""
         ...
 
-    async def shards(self) -> Sequence[ShardInfo]:
-        """List the shards there are now; called again from time to time. Raises SourceUnavailable."""
+    async def shards(self, within: float = 0.0) -> Sequence[ShardInfo]:
+        """List the shards there are now; called again from time to time. Raises SourceUnavailable.
+
+        Who only tells of them takes a listing that somebody else had up to `within` seconds ago, where there is one.
+        """
         ...
 
     async def open(self, shard: str, after: Position, incarnation: str | None, until: Position | None = None) -> Reader:

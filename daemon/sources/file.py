@@ -28,6 +28,7 @@ from daemon.sources.file_reader import FileReader
 
 EARLIEST, LATEST = "earliest", "latest"
 _THREADS = 4
+_LOOKING_THREADS = 2
 _TAIL_BYTES = 64 * 1024
 _SCAN_EVENTS, _SCAN_BYTES = 2_000, 1024 * 1024
 _MAGIC = frozenset("*?[")
@@ -70,6 +71,9 @@ class FileSource:
         self._lock = Lock()
         self._noted: dict[tuple[str, int], FileIdentity] = {}
         self._limiter: CapacityLimiter | None = None
+        self._looking: CapacityLimiter | None = None
+        self._listed: tuple[float, Sequence[ShardInfo]] | None = None
+        """When the files were listed last, on the monotonic clock, and what was found."""
         self._readers: list[FileReader] = []
 
     @property
@@ -89,9 +93,12 @@ class FileSource:
             with suppress(ValueError):  # the source was of another kind then
                 self._note(shard, FileIdentity.parse(incarnation))
 
-    async def shards(self) -> Sequence[ShardInfo]:
-        """List a shard for each file there is. Raises SourceUnavailable."""
-        return await to_thread.run_sync(self._list, limiter=self._threads())
+    async def shards(self, within: float = 0.0) -> Sequence[ShardInfo]:
+        """List a shard for each file there is, or was `within` seconds ago. Raises SourceUnavailable."""
+        began = self._clock.monotonic()
+        if self._listed is None or within <= 0.0 or began - self._listed[0] > within:
+            self._listed = began, await to_thread.run_sync(self._list, limiter=self._lookers())
+        return self._listed[1]
 
     async def open(
         self, shard: str, after: Position, incarnation: str | None, until: Position | None = None
@@ -137,7 +144,7 @@ class FileSource:
 
     async def backlog(self, shard: str, after: Position) -> Backlog:
         """Return the bytes after a position; None where a compressed file hides its length."""
-        return await to_thread.run_sync(self._measure, shard, after, limiter=self._threads())
+        return await to_thread.run_sync(self._measure, shard, after, limiter=self._lookers())
 
     async def aclose(self) -> None:
         """Close every reader."""
@@ -151,6 +158,12 @@ class FileSource:
         if self._limiter is None:
             self._limiter = CapacityLimiter(_THREADS)
         return self._limiter
+
+    def _lookers(self) -> CapacityLimiter:
+        """Return the threads for what is asked about the files: it waits behind no shard's reading."""
+        if self._looking is None:
+            self._looking = CapacityLimiter(_LOOKING_THREADS)
+        return self._looking
 
     def _path(self, shard: str) -> Path:
         return self._base / shard

@@ -37,12 +37,12 @@ from daemon.core.rows import Effect, StoredRow
 from daemon.core.waiting import LetterRef, ParkedRef, Waiting, Wish
 from daemon.core.window import ENTRY_BYTES, StoredSegment
 from daemon.ports.store import GenerationRecord
+from daemon.stores.sqlite_checkpoints import StoredCheckpoints
 from daemon.stores.sqlite_codec import (
     DEAD_LETTER_COLUMNS,
     EFFECT_COLUMNS,
     PARKED_COLUMNS,
     all_at_once,
-    checkpoint_of,
     dead_letter_of,
     effect_of,
     find_many,
@@ -313,10 +313,7 @@ class SqliteStore:
         columns = ", ".join(("source", "shard", *CHECKPOINT_COLUMNS))
         select = f"SELECT {columns} FROM {self._tables.checkpoints} WHERE projection = ? AND generation = ?"
         return await self._watch(
-            lambda connection: {
-                Scope(*generation, row[0], row[1]): checkpoint_of(row[2:])
-                for row in all_at_once(connection, select, generation, columns)
-            }
+            lambda connection: StoredCheckpoints(generation, all_at_once(connection, select, generation, columns))
         )
 
     async def read_checkpoint(self, scope: Scope) -> Checkpoint | None:

@@ -99,8 +99,9 @@ class MemorySource:
 
     # The port
 
-    async def shards(self) -> Sequence[ShardInfo]:
+    async def shards(self, within: float = 0.0) -> Sequence[ShardInfo]:
         """List the shards there are now."""
+        del within
         await anyio.lowlevel.checkpoint()
         return [ShardInfo(shard, held.parents) for shard, held in self.shards_by_name.items()]
 

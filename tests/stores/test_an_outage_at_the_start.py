@@ -81,9 +81,9 @@ class Silent(MemorySource):
         self.answers: list[Exception | None] = [SourceUnavailable("no broker at x:1"), ValueError("secret"), None]
 
     @override
-    async def shards(self) -> Sequence[ShardInfo]:
+    async def shards(self, within: float = 0.0) -> Sequence[ShardInfo]:
         if not self.answers:
-            return await super().shards()
+            return await super().shards(within)
         answer = self.answers.pop(0)
         if answer is None:
             await anyio.sleep_forever()

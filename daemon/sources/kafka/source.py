@@ -95,8 +95,9 @@ class KafkaSource:
         """Positions, order, and any range again."""
         return SourceTraits()
 
-    async def shards(self) -> Sequence[ShardInfo]:
-        """List the partitions there are. Raises SourceUnavailable, also for a topic that does not exist."""
+    async def shards(self, within: float = 0.0) -> Sequence[ShardInfo]:
+        """List the partitions there are now. Raises SourceUnavailable, also for a topic that does not exist."""
+        del within  # the answer comes from one broker, as soon as it is asked
         found = await self._cluster.partitions(self._topics)
         missing = [topic for topic, partitions in found.items() if not partitions]
         if missing:
