@@ -90,6 +90,7 @@ class Incarnation:
     _outbox: Wake = field(default_factory=Wake)
     _answer: Answer | None = None
     _sent_at: float = 0.0
+    _answered_at: float = 0.0
     _source_at_end: bool = False
     _troubled: bool = False
     _following: bool = False
@@ -193,9 +194,11 @@ class Incarnation:
         while True:
             # What is decoded long before it is folded has left the processor's caches by then.
             count = min(max_events, _READ_AHEAD * batcher.enough)
-            while len(batcher) >= 2 * count or batcher.size >= most:
+            while len(batcher) >= 2 * count or batcher.size >= most or self.controls.orders:
                 await self._room.wait()
             await self.runtime.turns.between(self.runtime.clock)
+            if self.controls.orders:  # first: what is decoded now would make them wait
+                continue
             chunk = await reader.read(min(count, _DECODED_AT_ONCE), max_bytes)
             if not self._reading:
                 return
@@ -218,6 +221,7 @@ class Incarnation:
             if sent is None:
                 continue
             self._answer = await committer.send(sent.planned.commit, len(sent.chunk.records))
+            self._answered_at = self.runtime.clock.monotonic()
             self.controls.wake.ring()
 
     async def _fold(self, folder: Folder, side: SideWork, tasks: TaskGroup) -> Ended:
@@ -307,12 +311,14 @@ class Incarnation:
         self._outbox.ring()
 
     async def _take_answer(self, folder: Folder, side: SideWork) -> None:
+        if self._answer is not None:
+            await self.runtime.turns.calm(self.runtime.clock)
         answer, sent = self._answer, folder.in_flight
         if answer is None or sent is None:
             return
         self._answer = None
         before = folder.checkpoint
-        seconds = self.runtime.clock.monotonic() - self._sent_at
+        seconds = self._answered_at - self._sent_at
         if self.runtime.tracing is not None:
             self.runtime.tracing.commit(self.scope, sent.chunk.records, type(answer).__name__, seconds)
         if not isinstance(answer, Committed):
@@ -324,9 +330,8 @@ class Incarnation:
             await self._settled(folder, sent, answer, before)
 
     async def _settled(self, folder: Folder, sent: Prepared, answer: Committed, before: Checkpoint) -> None:
-        now = self.runtime.clock.monotonic()
-        seconds = now - self._sent_at
-        self.runtime.spending.charge(self.scope.projection, answer.consumed, now)
+        seconds = self._answered_at - self._sent_at
+        self.runtime.spending.charge(self.scope.projection, answer.consumed, self.runtime.clock.monotonic())
         at = self.runtime.clock.now()
         for fact in committed_facts(self.scope, before, sent, answer, seconds, at):
             self.runtime.observer.see(fact)
@@ -352,6 +357,7 @@ class Incarnation:
         orders = due(self.controls.orders, self.scope, folder.checkpoint)
         if not orders:
             self.controls.settle(folder.checkpoint.operation_seq)
+            self._room.ring()
             return None
         if orders[0].name == "drain" and not self.controls.drain:
             self._reading = False
@@ -365,6 +371,7 @@ class Incarnation:
         self._ownership.renewed_at = self.runtime.clock.monotonic()
         obeyed = await self._ownership.obey(folder.checkpoint, order)
         folder.checkpoint = obeyed.checkpoint
+        self._room.ring()
         how = _OBEYED.get(obeyed.checkpoint.state)
         if how is not None:
             return Ended(how, obeyed.checkpoint, obeyed.checkpoint.reason or "")

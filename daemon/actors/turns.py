@@ -5,9 +5,10 @@ of the event loop, and whoever asks the daemon something, which takes several tu
 time. So once `SLICE` seconds have passed since the last fold began, whoever folds next waits for a turn of the loop,
 one at a time. While a command is under way folding rests, so that the command's turns cost next to nothing; it rests on
 credit, which grows with the time that it did not, so that commands that come without end slow it down and never stop
-it.
+it. Taking commits' answers in rests too: hundreds are answered at once, and each is work that a command would wait for.
+It never waits for folds: a shard whose answer is not taken in sends nothing.
 
-Owns when a fold may begin. Must not know what is folded, or who is in haste.
+Owns when a fold, or the taking in of an answer, may begin. Must not know what is folded, or who is in haste.
 
 Invariants: folding goes on whatever is asked, however often; where little is folded nobody waits.
 """
@@ -26,6 +27,8 @@ MOST_REST = 0.1
 """Seconds that folding rests at most at once: a command that takes longer waits for something else than the loop."""
 SHARE = 0.5
 """Seconds of rest for each second without."""
+_TAKEN_IN_AT_ONCE = 8
+"""Answers that are taken in in one turn of the loop after a rest."""
 
 
 class Turns:
@@ -35,7 +38,10 @@ class Turns:
         """Begin with nobody in haste, and all credit."""
         self._lock = anyio.Lock()
         self._began = 0.0
+        self._few = anyio.Semaphore(_TAKEN_IN_AT_ONCE)
         self._credit = MOST_REST
+        self._credited = 0.0
+        """Until when credit was reckoned: rests side by side are one rest."""
         self._hasty: dict[object, float] = {}
         """Commands under way, and until when they are in haste."""
         self._calm = anyio.Event()
@@ -46,16 +52,27 @@ class Turns:
             return
         async with self._lock:
             await anyio.lowlevel.checkpoint()
-            now = clock.monotonic()
-            self._credit = min(MOST_REST, self._credit + (now - self._began) * SHARE)
-            haste = self._haste_at(now)
-            if haste > 0.0:
-                with anyio.move_on_after(min(haste, self._credit)):
-                    await self._calm.wait()
-                rested = clock.monotonic()
-                self._credit = max(0.0, self._credit - (rested - now))
-                now = rested
-            self._began = now
+            await self._rest(clock)
+            self._began = clock.monotonic()
+
+    async def calm(self, clock: Clock) -> None:
+        """Wait, before an answer is taken in, while anybody is in haste."""
+        if self._hasty:
+            async with self._few:
+                await self._rest(clock)
+
+    async def _rest(self, clock: Clock) -> None:
+        """Wait while anybody is in haste, as long as there is credit."""
+        now = clock.monotonic()
+        self._credit = min(MOST_REST, self._credit + max(0.0, now - self._credited) * SHARE)
+        self._credited = max(now, self._credited)
+        haste = self._haste_at(now)
+        if haste > 0.0:
+            with anyio.move_on_after(min(haste, self._credit)):
+                await self._calm.wait()
+            rested = clock.monotonic()
+            self._credit = max(0.0, self._credit - max(0.0, rested - self._credited))
+            self._credited = max(rested, self._credited)
 
     def _haste_at(self, now: float) -> float:
         """Return for how many seconds anybody is still in haste."""

@@ -21,6 +21,7 @@ from daemon.core.commands import Actor, Audit, Command, Explain, Lag, Query, Sta
 from daemon.core.commands import Shards as EveryShard
 from daemon.core.errors import CommandRefused, RefusalCode
 from daemon.core.identity import Generation, Scope
+from daemon.core.lifecycle import ShardState
 from daemon.core.operations import LEAVING, OpenOperation, Operation, Standing, conflict
 from daemon.core.positions import position_text
 from daemon.core.projection import Dedup, ProjectionSpec
@@ -37,7 +38,9 @@ WAIT_SECONDS = 5.0
 """How long a command waits for its shards when nobody says otherwise."""
 _TRIES = 50
 """How often an operation is offered again because others came in between."""
-_FIRST_LOOK, _LAST_LOOK, _SLOWER = 0.004, 0.25, 1.4
+_FIRST_LOOK, _LAST_LOOK, _SLOWER = 0.02, 0.25, 1.4
+_GLANCE = 0.01
+"""Seconds between two glances at what shards that are run here have obeyed, which cost no read of the store."""
 _LOOK_AT_CHECKPOINTS = 0.2
 
 
@@ -230,8 +233,28 @@ class Control:
                 told = len(settled)
             if len(settled) == len(answers) or waited >= patience:
                 return answers
-            await self.clock.sleep(min(pause, max(0.0, patience - waited)))
+            await self._pause(operations, min(pause, max(0.0, patience - waited)))
             pause = min(pause * _SLOWER, _LAST_LOOK)
+
+    async def _pause(self, operations: Sequence[Operation], seconds: float) -> None:
+        """Wait so long before looking again, but no longer than until all shards that are run here have obeyed."""
+        until = self.clock.monotonic() + seconds
+        awaited = self._is_awaited(operations)
+        while (left := until - self.clock.monotonic()) > 0.0:
+            await self.clock.sleep(min(_GLANCE, left) if awaited else left)
+            if awaited and not self._is_awaited(operations):
+                return
+
+    def _is_awaited(self, operations: Sequence[Operation]) -> bool:
+        """Tell whether a shard that is run here has still to obey."""
+        newest = {one.generation: one for one in operations}
+        for live in self.shards.live():
+            operation = newest.get(live.scope.of)
+            if operation is None or not operation.concerns(live.scope) or live.state is ShardState.FENCED:
+                continue
+            if live.obeyed is None or live.obeyed < operation.sequence:
+                return True
+        return False
 
     async def _answers(self, operation: Operation, checkpoints: Mapping[Scope, Checkpoint]) -> list[ShardAnswer]:
         """Return what every shard that is waited for has made of an operation so far."""

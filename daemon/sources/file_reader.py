@@ -13,6 +13,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from itertools import accumulate, compress, pairwise
 from pathlib import Path
+from threading import Lock
 
 from anyio import CapacityLimiter, to_thread
 
@@ -28,6 +29,9 @@ BLOCK_BYTES = 256 * 1024
 KEPT_OF_A_LONG_LINE = 4096
 _PLACEHOLDER = b"?"
 """Stands for a line that is too long until its bad record takes its place."""
+_CUTTING = Lock()
+"""Held while a block is cut into lines: files are read side by side, but the event loop shares the interpreter with one
+thread that needs it for long, not with all."""
 _BLANKS, _VISIBLE = b" \t\r", b"!"
 _BOM = b"\xef\xbb\xbf"
 _REMEDY = "rewind or rebuild the projection from what is there, or skip to a position that you know"
@@ -177,7 +181,8 @@ class FileReader:
             self._check_file()
             cut = block.rfind(b"\n") + 1
             if cut:
-                self._take_lines(block[:cut])
+                with _CUTTING:
+                    self._take_lines(block[:cut])
                 if self._lines or self._range_ends():
                     return
                 continue

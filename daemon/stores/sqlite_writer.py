@@ -35,6 +35,8 @@ GROUP_LIMIT = 256
 _LOOK_SECONDS = 0.001
 RESTART_MS = 250
 """How long the log's new beginning waits for readers and for other writers."""
+ANSWERED_AT_ONCE = 4
+"""Jobs answered in one turn of the event loop: bounds for how long it asks for nothing new."""
 READ_GROUP_LIMIT = 16
 """Reads answered with one wake-up of the event loop: bounds how long the first of them waits."""
 
@@ -321,7 +323,10 @@ def _settle(jobs: Sequence[_Job]) -> None:
 
 
 def _answer(jobs: Sequence[_Job]) -> None:
-    for job in jobs:
+    """Answer some, and the others in the loop's next turns: each answer sets a shard to work."""
+    if len(jobs) > ANSWERED_AT_ONCE:
+        jobs[0].loop.call_soon(_answer, jobs[ANSWERED_AT_ONCE:])
+    for job in jobs[:ANSWERED_AT_ONCE]:
         if job.answer.done():
             continue
         if job.error is None:
