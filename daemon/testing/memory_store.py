@@ -168,11 +168,12 @@ class MemoryStore:
     async def checkpoints(self, generation: Generation) -> Mapping[Scope, Checkpoint]:
         """Read every checkpoint of a generation."""
         data = await self._arrive()
-        return {scope: deepcopy(held) for scope, held in data.checkpoints.items() if scope.of == generation}
+        return {scope: _copied(held) for scope, held in data.checkpoints.items() if scope.of == generation}
 
     async def read_checkpoint(self, scope: Scope) -> Checkpoint | None:
         """Read one checkpoint."""
-        return deepcopy((await self._arrive()).checkpoints.get(scope))
+        held = (await self._arrive()).checkpoints.get(scope)
+        return None if held is None else _copied(held)
 
     async def take(
         self,
@@ -189,8 +190,8 @@ class MemoryStore:
         if held is None or held.owner != owner:
             check_over(scope.label, held, over)
             check_seen(scope, data.standings.get(scope.of, Standing()).sequence, seen)
-            held = data.checkpoints[scope] = deepcopy(held or initial).taken(owner)
-        return deepcopy(held)
+            held = data.checkpoints[scope] = _copied(held or initial).taken(owner)
+        return _copied(held)
 
     async def commit(self, commit: Commit, attempt: int) -> Outcome:
         """Apply a commit, whole or not at all, unless a fault answers instead."""
@@ -216,7 +217,7 @@ class MemoryStore:
         if held is None or held.fence != commit.fence:
             if held is not None and held.commit_id == commit.commit_id and held.epoch == commit.fence.epoch:
                 return Committed()
-            return Fenced(deepcopy(held))
+            return Fenced(None if held is None else _copied(held))
         too_large = beyond(commit, self._limits)
         if too_large is not None:
             return too_large
@@ -235,7 +236,8 @@ class MemoryStore:
             rows = [(write, self._after(generation, write)) for write in commit.rows]
         except EventProblem as problem:
             return Rejected(str(problem))
-        self._write(deepcopy(commit), rows)
+        checkpoint, effects, outcomes = _copied(commit.checkpoint), deepcopy(commit.effects), deepcopy(commit.outcomes)
+        self._write(replace(commit, checkpoint=checkpoint, effects=effects, outcomes=outcomes), rows)
         return Committed()
 
     def _stands(self, generation: Generation, part: RowWrite | RowCheck) -> bool:
@@ -466,3 +468,11 @@ def beyond(commit: Commit, limits: Limits) -> TooLarge | None:
     if limits.transaction_bytes is not None and sum(sizes) > limits.transaction_bytes:
         return TooLarge(f"{sum(sizes)} bytes exceed the limit of {limits.transaction_bytes}; send fewer events at once")
     return None
+
+
+def _copied(held: Checkpoint) -> Checkpoint:
+    """Return a checkpoint that shares nothing with another that anybody could change."""
+    cursor = held.redelivery
+    if cursor is not None:
+        cursor = replace(cursor, counters=dict(cursor.counters))
+    return replace(held, counters=dict(held.counters), redelivery=cursor)

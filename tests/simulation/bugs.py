@@ -18,10 +18,8 @@ def _bug(module: str, old: str, new: str, *more: tuple[str, str]) -> Bug:
     return Bug(f"daemon.{module}", ((old, new), *more))
 
 
-_CALL = (
-    '            answer = await self.client.call("TransactWriteItems", sending.body, self.tuning.commit_deadline)\n'
-)
-_SPLIT = '''\
+_CALL = '            answer = await self.client.call("TransactWriteItems", sending.body, self.tuning.commit_deadline)\n'
+_SPLIT = """\
             import orjson
             whole = orjson.loads(sending.body)
             items, token = whole["TransactItems"], whole["ClientRequestToken"]
@@ -35,7 +33,7 @@ _SPLIT = '''\
                 return await self.client.call("TransactWriteItems", body, self.tuning.commit_deadline)
             def marks(one):
                 return one.get("Put", {}).get("TableName", "").endswith("-markers")
-'''
+"""
 """Takes a commit's request apart."""
 
 BUGS = {
@@ -122,12 +120,14 @@ BUGS = {
         "whatever the code: it is tried again as a new attempt.\n    return Busy(said)",
         "whatever the code: it is tried again as a new attempt.\n    return Committed()",
     ),
-    "shield-removed": _bug("actors.committer", "anyio.move_on_after(seconds, shield=True)", "anyio.move_on_after(seconds)"),
+    "shield-removed": _bug(
+        "actors.committer", "anyio.move_on_after(seconds, shield=True)", "anyio.move_on_after(seconds)"
+    ),
     # Duplicates
     "markers-unconditioned": _bug(
         "stores.dynamodb.requests",
-        '''f'"ConditionExpression":"attribute_not_exists(pk)",{_KEEPS_OLD}}}}}\'''',
-        '''f'"ConditionExpression":"attribute_not_exists(pk) OR attribute_exists(pk)",{_KEEPS_OLD}}}}}\'''',
+        """f'"ConditionExpression":"attribute_not_exists(pk)",{_KEEPS_OLD}}}}}\'""",
+        """f'"ConditionExpression":"attribute_not_exists(pk) OR attribute_exists(pk)",{_KEEPS_OLD}}}}}\'""",
     ),
     "no-marker-for-what-failed": _bug(
         "core.planner", "_MARKED = frozenset({None, Verdict.FAILED, Verdict.PARKED})", "_MARKED = frozenset({None})"
@@ -160,27 +160,29 @@ BUGS = {
     ),
     # Order
     "batch-ahead-dropped": _bug("actors.folder", "for dropped in (on_top, sent):", "for dropped in (sent,):"),
-    "batch-ahead-comes-first": _bug("actors.folder", "for dropped in (on_top, sent):", "for dropped in (sent, on_top):"),
+    "batch-ahead-comes-first": _bug(
+        "actors.folder", "for dropped in (on_top, sent):", "for dropped in (sent, on_top):"
+    ),
     "position-beyond-the-prefix": _bug(
         "core.planner", "position = chunk.through if whole else", "position = chunk.through if chunk else"
     ),
     "parent-and-child-together": _bug(
         "core.lineage", "all(parent in done or parent not in known for parent in node.parents)", "node"
     ),
-    "parked-keys-forgotten": _bug(
-        "actors.folder", "        self.parked.update(folded.newly_parked)\n", ""
-    ),
+    "parked-keys-forgotten": _bug("actors.folder", "        self.parked.update(folded.newly_parked)\n", ""),
     "parked-keys-not-read": _bug(
         "actors.incarnation",
         "set(await self.runtime.store.parked_keys(self.scope)) if checkpoint.parked_seq else set[str]()",
         "set[str]()",
     ),
-    "torn-parking-believed": _bug(
-        "stores.dynamodb.taking", "        await self._until_shown(scope, item)\n", ""
-    ),
+    "torn-parking-believed": _bug("stores.dynamodb.taking", "        await self._until_shown(scope, item)\n", ""),
     # Who has a shard
     "lease-never-expires": _bug("core.leases", "elif now - since >= self.policy.lease:", "elif now < since:"),
-    "released-shard-kept": _bug("coordination.leases", "        self._book.released(scope)\n        self._changed.set()\n\n    async def finished", "        self._changed.set()\n\n    async def finished"),
+    "released-shard-kept": _bug(
+        "coordination.leases",
+        "        self._book.released(scope)\n        self._changed.set()\n\n    async def finished",
+        "        self._changed.set()\n\n    async def finished",
+    ),
     # Commands
     "late-keeps-cache": _bug("actors.late", "                folder.cache.discard(key)\n", "                pass\n"),
     "skip-leaves-no-range": _bug(
@@ -199,6 +201,8 @@ BUGS = {
     "redelivery-repeats-effects": _bug("core.fold", "        if self._context.redelivery:\n            return\n", ""),
     "retry-loses-effects": _bug("actors.late", "redelivery=not asked)", "redelivery=True)"),
     "applied-late-stays-listed": _bug(
-        "core.late", "        late.settles.append(Settle(entry.ref))\n    if entry.counted", "        pass\n    if entry.counted"
+        "core.late",
+        "        late.settles.append(Settle(entry.ref))\n    if entry.counted",
+        "        pass\n    if entry.counted",
     ),
 }

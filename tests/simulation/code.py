@@ -4,6 +4,7 @@ Both are versions of one deployment: the same projection, version and rows.
 """
 
 from dataclasses import replace
+from functools import cache
 
 from daemon.api import Event, View, on, projection
 from daemon.core.projection import OnError, ProjectionSpec
@@ -49,9 +50,14 @@ class _BySequence(_Mended):
 MENDED = {"event": _ByEvent, "shard": _ByShard, "sequence": _BySequence}
 
 
+@cache
+def _compiled(mode: str, *, mended: bool) -> ProjectionSpec:
+    return compile_class((MENDED if mended else PROJECTIONS)[mode], ("ledger",))[0]
+
+
 def specs_of(plan: Plan) -> tuple[ProjectionSpec, ProjectionSpec]:
     """Return the projection before the deployment and after it."""
-    both = (compile_class(made[plan.mode], ("ledger",))[0] for made in (PROJECTIONS, MENDED))
+    both = (_compiled(plan.mode, mended=mended) for mended in (False, True))
     on_error = OnError.PARK_KEY if plan.parks else OnError.DEAD_LETTER
     before, after = (replace(spec, on_error=on_error) for spec in both)
     return before, after

@@ -27,6 +27,13 @@ REPLICA: ContextVar[str] = ContextVar("replica", default="")
 """On whose behalf something runs; empty: the world's own."""
 
 
+_DIGITS = 9
+"""Of a task's number in its name: names sort as numbers do."""
+_STEPS = 1_000_000
+"""More callbacks than any run needs, by far."""
+_TASK = asyncio.Task
+
+
 class Stuck(RuntimeError):
     """Every task waits for something that nothing will bring about."""
 
@@ -71,8 +78,30 @@ class SimLoop(asyncio.BaseEventLoop):
         """Number tasks in the order in which they are made."""
         task = super().create_task(coro, **how)
         self._tasks_made += 1
-        task.set_name(str(self._tasks_made))
+        task.set_name(f"{self._tasks_made:0{_DIGITS}}")
         return task
+
+    # What the base class does in any mode, as far as this loop needs it: most of a run's time is spent here.
+
+    def call_soon(self, callback: Any, *args: Any, context: Any = None) -> asyncio.Handle:
+        """Run something in the next round."""
+        handle = asyncio.Handle(callback, args, self, context)
+        self._ready.append(handle)
+        return handle
+
+    def call_at(self, when: float, callback: Any, *args: Any, context: Any = None) -> asyncio.TimerHandle:
+        """Run something at its time."""
+        timer = asyncio.TimerHandle(when, callback, args, self, context)
+        heapq.heappush(self._scheduled, timer)
+        timer._scheduled = True
+        return timer
+
+    def call_later(self, delay: float, callback: Any, *args: Any, context: Any = None) -> asyncio.TimerHandle:
+        """Run something after so many seconds."""
+        return self.call_at(self._now + delay, callback, *args, context=context)
+
+    def _timer_handle_cancelled(self, handle: Any) -> None:
+        """It is dropped once it is due: nothing is counted."""
 
     def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:
         """Refuse."""
@@ -86,6 +115,8 @@ class SimLoop(asyncio.BaseEventLoop):
 
     def _run_once(self) -> None:
         """Run what is ready, in an order of chance; where nothing is, let the time pass."""
+        if self.steps > _STEPS:
+            raise Stuck(f"{_STEPS} callbacks ran and it is {self._now:.6f} s: something turns without end")
         self._ripen()
         if not self._ready and not self._stopping:
             if not self._scheduled:
@@ -118,12 +149,12 @@ class SimLoop(asyncio.BaseEventLoop):
                 self._ready.append(handle)
 
 
-def _number(handle: asyncio.Handle) -> int:
-    task: object = getattr(getattr(handle, "_callback", None), "__self__", None)
-    if not isinstance(task, asyncio.Task):
-        return 0
+def _number(handle: asyncio.Handle) -> str:
+    task: object = getattr(handle._callback, "__self__", None)
+    if type(task) is not _TASK:
+        return ""
     name = cast("asyncio.Task[Any]", task).get_name()
-    return int(name) if name.isdigit() else 0  # the run's main task is named by others
+    return name if name[0] == "0" else ""  # the run's main task is named by others
 
 
 def _refusing(name: str) -> Callable[..., Any]:

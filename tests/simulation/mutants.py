@@ -1,114 +1,124 @@
 """`python -m tests.simulation.mutants [NAME…]`: plant known bugs, one at a time, and tell how many seeds each needs.
 
-A bug is data: a module, a text that it holds once, and another. It is planted as the module is imported, in a process
-of its own; no file is changed.
+A bug is planted as its module is imported, in a process of its own; no file is changed. The table goes to
+`build/sim.json` too, beside what the last run of seeds left there. Must not know what the bugs are.
 """
 
+import argparse
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
+
+from tests.simulation.bugs import BUGS, Bug
 
 LIMIT = 500
 """Seeds after which a bug counts as not found."""
 
 
-class Mutant(NamedTuple):
-    """A bug."""
-
-    module: str
-    old: str
-    new: str
-
-
-MUTANTS = {
-    "take-unconditioned": Mutant(
-        "daemon.stores.dynamodb.taking",
-        '"epoch=:e AND commit_seq=:n"',
-        '"attribute_exists(pk) OR (epoch=:e AND commit_seq=:n)"',
-    ),
-    "take-keeps-epoch": Mutant(
-        "daemon.core.checkpoint", "epoch=self.epoch + 1, commit", "epoch=max(1, self.epoch), commit"
-    ),
-    "late-ignores-markers": Mutant(
-        "daemon.core.redelivery",
-        "elif before is not None or (marked is not None and not own):",
-        "elif before is not None:",
-    ),
-    "late-keeps-cache": Mutant(
-        "daemon.actors.late", "                folder.cache.discard(key)\n", "                pass\n"
-    ),
-    "skip-leaves-no-range": Mutant(
-        "daemon.actors.obedience",
-        "return Made(obeyed, (SkippedRange(checkpoint.position, through, now, note, counted),))",
-        "return Made(obeyed)",
-    ),
-    "operation-not-noted": Mutant(
-        "daemon.actors.obedience", "operation_seq=operation.sequence,", "operation_seq=checkpoint.operation_seq,"
-    ),
-    "removal-unconditioned": Mutant(
-        "daemon.stores.dynamodb.waiting",
-        'return {"Delete": {**named, "ConditionExpression": EXISTS}}',
-        'return {"Delete": named}',
-    ),
-    "parks-under-another-owner": Mutant("daemon.actors.shard", "if epoch and now.epoch > epoch:", "if epoch < 0:"),
-}
-
-
 class _Planter(MetaPathFinder):
     """Changes one module as it is imported."""
 
-    def __init__(self, mutant: Mutant) -> None:
-        self._mutant = mutant
+    def __init__(self, bug: Bug) -> None:
+        self._bug = bug
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
-        if name != self._mutant.module:
+        if name != self._bug.module:
             return None
         spec = PathFinder.find_spec(name, path)
         assert spec is not None
         assert spec.origin is not None
-        spec.loader = _Planting(name, spec.origin, self._mutant)
+        spec.loader = _Planting(name, spec.origin, self._bug)
         return spec
 
 
 class _Planting(SourceFileLoader):
-    def __init__(self, name: str, path: str, mutant: Mutant) -> None:
+    def __init__(self, name: str, path: str, bug: Bug) -> None:
         super().__init__(name, path)
-        self._mutant = mutant
+        self._bug = bug
 
     def get_code(self, fullname: str) -> Any:
         source = self.get_data(self.path).decode()
-        assert source.count(self._mutant.old) == 1, f"{self._mutant.old!r} is not once in {self.path}"
-        return compile(source.replace(self._mutant.old, self._mutant.new), self.path, "exec", dont_inherit=True)
+        return compile(changed(source, self._bug), self.path, "exec", dont_inherit=True)
 
 
-def seeds_needed(name: str) -> int | None:
-    """Return how many seeds it takes to find a bug, None where none of the first 500 does. To be called first."""
-    sys.meta_path.insert(0, _Planter(MUTANTS[name]))
+def changed(source: str, bug: Bug) -> str:
+    """Return a module's text with a bug in it."""
+    for old, new in bug.edits:
+        if source.count(old) != 1:
+            raise LookupError(
+                f"{bug.module} holds {old!r} {source.count(old)} times, not once; mend tests.simulation.bugs"
+            )
+        source = source.replace(old, new)
+    return source
+
+
+def plant(name: str) -> None:
+    """Have a bug in this process from now on. Nothing of the daemon may be imported yet."""
+    early = BUGS[name].module
+    if early in sys.modules:
+        raise RuntimeError(f"{early} is imported already, so that {name} cannot be planted; plant it first")
+    sys.meta_path.insert(0, _Planter(BUGS[name]))
+
+
+def seeds_needed(name: str, limit: int) -> dict[str, Any]:
+    """Plant a bug and run seeds until one fails; tell which and why. To be called first, in a process of its own."""
+    plant(name)
     from tests.simulation.world import run_seed
 
-    return next((seed for seed in range(1, LIMIT + 1) if run_seed(seed).problems), None)
+    began = time.process_time()
+    for seed in range(1, limit + 1):
+        problems = run_seed(seed).problems
+        if problems:
+            return {"seeds": seed, "problem": problems[0][:300], "cpu_seconds": round(time.process_time() - began, 1)}
+    return {"seeds": None, "problem": "", "cpu_seconds": round(time.process_time() - began, 1)}
+
+
+def _look_for(name: str, limit: int) -> dict[str, Any]:
+    """Look for one bug, in a process of its own."""
+    command = [sys.executable, "-m", "tests.simulation.mutants", "--one", "--limit", str(limit), name]
+    environment = os.environ | {"PYTHONHASHSEED": "0"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        return {"seeds": None, "problem": f"broken: {done.stderr.strip()[-300:]}", "cpu_seconds": 0.0}
+    return json.loads(done.stdout)
+
+
+def _keep(results: Path, table: Mapping[str, Any]) -> None:
+    """Write what was found beside what is there."""
+    held: dict[str, Any] = json.loads(results.read_text()) if results.exists() else {}
+    results.parent.mkdir(parents=True, exist_ok=True)
+    results.write_text(json.dumps({**held, "mutants": {**held.get("mutants", {}), **table}}, indent=2) + "\n")
 
 
 def main() -> int:
     """Print the table; 1 where a bug is not found."""
-    if sys.argv[1:2] == ["--one"]:
-        sys.stdout.write(f"{seeds_needed(sys.argv[2]) or 'none'}\n")
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation.mutants", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="bugs to look for (default: all)")
+    parser.add_argument("--limit", type=int, default=LIMIT, help=f"seeds to try for each (default {LIMIT})")
+    parser.add_argument("--json", type=Path, default=Path("build/sim.json"), help="where the table goes")
+    parser.add_argument("--one", action="store_true", help="look for one in this very process")
+    arguments = parser.parse_args()
+    if arguments.one:
+        sys.stdout.write(json.dumps(seeds_needed(arguments.names[0], arguments.limit)))
         return 0
     missed = 0
-    for name in sys.argv[1:] or MUTANTS:
-        command = [sys.executable, "-m", "tests.simulation.mutants", "--one", name]
-        done = subprocess.run(
-            command, env=os.environ | {"PYTHONHASHSEED": "0"}, capture_output=True, text=True, check=False
+    for name in arguments.names or BUGS:
+        found = _look_for(name, arguments.limit)
+        missed += found["seeds"] is None
+        needed = found["seeds"] or f"not in {arguments.limit}"
+        sys.stdout.write(
+            f"{name:<38} {needed!s:>10}  {found['problem'].splitlines()[0][:110] if found['problem'] else ''}\n"
         )
-        found = done.stdout.strip() if done.returncode == 0 else f"broken: {done.stderr.strip()[-200:]}"
-        missed += not found.isdigit()
-        sys.stdout.write(f"{name:<28} {found}\n")
         sys.stdout.flush()
+        _keep(arguments.json, {name: found})
     return 1 if missed else 0
 
 

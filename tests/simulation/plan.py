@@ -4,8 +4,10 @@ Swarm testing: each seed first draws the kinds of faults that exist and how ofte
 one kind alone and often, others many at once. Must not know how a fault is carried out.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from random import Random
+from typing import NamedTuple
 
 from tests.support.ledger import MODES, Line, write_log
 
@@ -81,6 +83,13 @@ class Plan:
     """Whether a failing event parks its key, rather than becoming a dead letter."""
     deploy_at: float | None = None
     """From when on replicas start with code in which no event is poison."""
+    solo: bool = False
+    """Whether the one replica takes every shard as its own, without leases: nobody grants it twice what it lost."""
+    parents: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    """The shards that each shard continues: they end, and it may begin only then."""
+    most_actions: int | None = None
+    """What one transaction of the store in memory takes."""
+    short: bool = False
 
     @property
     def plain(self) -> bool:
@@ -94,19 +103,35 @@ class Plan:
         return (
             f"seed {self.seed}: {self.store}, dedup {self.mode}, {self.replicas} replicas, {len(self.shards)} shards, "
             f"{len(self.arrivals)} events, batches of {self.batch}, {len(self.disasters)} disasters, "
-            f"{len(self.asks)} commands, {'parks keys' if self.parks else 'dead letters'}; "
+            f"{len(self.asks)} commands, {'parks keys' if self.parks else 'dead letters'}"
+            f"{', solo' * self.solo}{', a tree of shards' * bool(self.parents)}; "
             f"{kinds or 'no faults'}"
         )
 
 
-def plan_of(seed: int) -> Plan:
-    """Draw the plan of a seed."""
-    chance = Random(f"plan {seed}")
+class Size(NamedTuple):
+    """How much a run holds, at most or one of these."""
+
+    shards: int = 3
+    replicas: tuple[int, ...] = (1, 2, 3, 3)
+    lines: tuple[int, int] = (15, 45)
+    ends: tuple[float, ...] = (20.0, 40.0, 80.0)
+    asks: tuple[int, ...] = (1, 3, 8, 15)
+
+
+_WHOLE = Size()
+_SHORT = Size(shards=2, replicas=(1, 2), lines=(8, 16), ends=(10.0, 20.0), asks=(1, 3))
+
+
+def plan_of(seed: int, *, short: bool = False) -> Plan:
+    """Draw the plan of a seed; a short one has the same faults, and fewer replicas, shards and events."""
+    chance, size = Random(f"plan {seed}"), _SHORT if short else _WHOLE
     mode = chance.choice(MODES)
-    shards = tuple(f"s{n}" for n in range(chance.randint(1, 3)))
-    replicas = chance.choice((1, 2, 3, 3))
+    shards = tuple(f"s{n}" for n in range(chance.randint(1, size.shards)))
+    replicas = chance.choice(size.replicas)
     rates = _rates(chance)
-    faults_end = chance.choice((20.0, 40.0, 80.0))
+    faults_end = chance.choice(size.ends)
+    world = Random(f"world {seed}")
     return Plan(
         seed=seed,
         store="dynamodb" if seed % 2 else "memory",
@@ -114,20 +139,35 @@ def plan_of(seed: int) -> Plan:
         replicas=replicas,
         shards=shards,
         batch=chance.choice(_BATCHES),
-        arrivals=_arrivals(chance, mode, shards, faults_end, gaps=0.3 if "gaps" in rates else 0.0),
+        arrivals=_arrivals(chance, mode, shards, faults_end, lines=size.lines, gaps=0.3 if "gaps" in rates else 0.0),
         rates=rates,
         disasters=_disasters(chance, rates, replicas, faults_end),
         faults_end=faults_end,
         late_by=chance.choice(((0.05, 1.0), (1.0, 15.0, 60.0), (0.2, 590.0, 700.0))),
         lasting_names=chance.random() < 0.5,
         skews=tuple(chance.choice((0.0, chance.uniform(-3600.0, 3600.0))) for _ in range(replicas)),
-        asks=_asks(chance, mode, shards, replicas, faults_end) if "commands" in rates else (),
+        asks=_asks(chance, mode, shards, replicas, faults_end, size.asks) if "commands" in rates else (),
         parks=chance.random() < 0.25,
         deploy_at=chance.uniform(0.0, faults_end) if "deploy" in rates else None,
+        solo=replicas == 1 and world.random() < 0.6,
+        parents=_tree(world, shards) if world.random() < 0.3 else {},
+        most_actions=world.choice((None, 8, 20)),
+        short=short,
     )
 
 
-def _asks(chance: Random, mode: str, shards: tuple[str, ...], replicas: int, end: float) -> tuple[Ask, ...]:
+def _tree(chance: Random, shards: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    """Let each shard but the first continue one or two before it: splits and merges."""
+    return {
+        shard: tuple(sorted(chance.sample(shards[:number], chance.randint(1, min(2, number)))))
+        for number, shard in enumerate(shards)
+        if number
+    }
+
+
+def _asks(
+    chance: Random, mode: str, shards: tuple[str, ...], replicas: int, end: float, counts: tuple[int, ...]
+) -> tuple[Ask, ...]:
     """Draw commands: a few kinds of them, or all. A skip leaves a gap that sequence numbers rightly refuse."""
     kinds = [name for name in COMMANDS if name != "skip" or mode != "sequence"]
     kinds = chance.sample(kinds, chance.choice((1, 2, 4, len(kinds))))
@@ -136,7 +176,7 @@ def _asks(chance: Random, mode: str, shards: tuple[str, ...], replicas: int, end
             chance.uniform(0.0, end), chance.choice(kinds), chance.randrange(replicas),
             chance.choice((None, *shards)), chance.random(),
         )
-        for _ in range(chance.choice((1, 3, 8, 15)))
+        for _ in range(chance.choice(counts))
     ]  # fmt: skip
     return tuple(sorted(drawn, key=lambda ask: ask.at))
 
@@ -148,7 +188,9 @@ def _rates(chance: Random) -> dict[str, float]:
     return {kind: chance.choice(_DEADLY_RATES if kind in _DEADLY else _RATES) for kind in kinds}
 
 
-def _arrivals(chance: Random, mode: str, shards: tuple[str, ...], end: float, *, gaps: float) -> tuple[Arrival, ...]:
+def _arrivals(
+    chance: Random, mode: str, shards: tuple[str, ...], end: float, *, lines: tuple[int, int], gaps: float
+) -> tuple[Arrival, ...]:
     """Write the log, with ids that come again: at once, later, and (where that can be told) in another shard.
 
     `gaps`: how likely positions without a record lie before a line, as aborted data and control records leave them.
@@ -156,17 +198,17 @@ def _arrivals(chance: Random, mode: str, shards: tuple[str, ...], end: float, *,
     unfit = {chance.randrange(5, 30): "poison"} if chance.random() < 0.5 else {}
     duplicates = chance.choice((0.0, 0.05, 0.3))
     logs = write_log(
-        chance.randint(15, 45), seed=chance.getrandbits(32), shards=shards, accounts=chance.choice((2, 8)),
+        chance.randint(*lines), seed=chance.getrandbits(32), shards=shards, accounts=chance.choice((2, 8)),
         duplicates=duplicates, unfit=unfit,
     )  # fmt: skip
     if mode == "event":
-        for shard, lines in logs.items():
-            _share(chance, shard, lines, logs, duplicates)
+        for shard, log in logs.items():
+            _share(chance, shard, log, logs, duplicates)
     arrivals: list[Arrival] = []
-    for shard, lines in logs.items():
+    for shard, log in logs.items():
         at, position = 0.0, 0
-        for line in lines:
-            at += chance.choice((0.0, 0.0, 0.0, chance.expovariate(len(lines) / end)))
+        for line in log:
+            at += chance.choice((0.0, 0.0, 0.0, chance.expovariate(len(log) / end)))
             position += 1 + (chance.randint(1, 5) if gaps and chance.random() < gaps else 0)
             arrivals.append(Arrival(at, shard, line, position))
     return tuple(sorted(arrivals, key=lambda arrival: arrival.at))

@@ -18,7 +18,7 @@ type Cuts = frozenset[str]
 
 NOTHING: Cuts = frozenset()
 _TRIES = 120
-_VARIES = re.compile(r"'[^']*'|\(.*?\)|\d+(\.\d+)?|[0-9a-f]{8,}|s#?\d.*")
+_VARIES = re.compile(r"'[^']*'|\(.*?\)|\d+(\.\d+)?|[0-9a-f]{8,}")
 _KIND_CHARACTERS = 32
 
 

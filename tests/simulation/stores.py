@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from daemon.core.checkpoint import Checkpoint, Fence, check_over
-from daemon.core.commit import Busy, Commit, Outcome, Unknown
+from daemon.core.commit import Busy, Commit, Limits, Outcome, Unknown
 from daemon.core.errors import StoreUnavailable
 from daemon.core.identity import Generation, Scope
 from daemon.core.operations import Operation, Standing, check_seen
@@ -142,6 +142,8 @@ class WatchedDynamoDb(StrictDynamoDb):
     async def _reply(self, operation: str, raw: bytes, **how: Any) -> Reply:
         reply = await super()._reply(operation, raw, **how)
         if operation in {"TransactWriteItems", "UpdateItem", "PutItem"}:
+            if b"IdempotentParameterMismatch" in reply.body:
+                self._watch.broke(f"a token came with another request than before: {reply.body[:200]!r}")
             self._look()
         return reply
 
@@ -261,7 +263,7 @@ class MemoryHandle(MemoryStore):
     """One replica's handle: requests travel, get lost and come late."""
 
     def __init__(self, data: MemoryData, life: Life, watch: Watch, accounts: dict[str, StoredRow]) -> None:
-        super().__init__(data)
+        super().__init__(data, Limits(actions=life.network.plan.most_actions))
         self._life = life
         self._watch = watch
         self._accounts = accounts

@@ -2,7 +2,8 @@
 
 Invariants watched: a checkpoint moves one step at a time; under one epoch it has one owner; raising the epoch changes
 nothing else; no position goes back; `read` is the sum of what became of the events; the sums that every event adds to
-hold exactly the events that are counted as applied, at any moment; and each commit put into the rows what it settled,
+hold exactly the events that are counted as applied, at any moment; no replica takes for committed what the store never
+held; a shard is taken only once those that it continues are done; and each commit put into the rows what it settled,
 in the order of the log (`tests.simulation.order`).
 """
 
@@ -43,10 +44,13 @@ class Watch:
 
     note: Callable[[str, str], None]
     logs: Mapping[str, Log] = field(default_factory=dict[str, Log])
+    parents: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])
     stands: dict[str, Stand] = field(default_factory=dict[str, Stand])
     broken: list[str] = field(default_factory=list[str])
     changes: int = 0
     order: Order = field(init=False)
+    _held: set[tuple[str, int, Position]] = field(default_factory=set[tuple[str, int, Position]])
+    """Shards, epochs and positions of every stand there was."""
 
     def __post_init__(self) -> None:
         """Know the logs."""
@@ -55,13 +59,27 @@ class Watch:
     def moved(self, shard: str, now: Stand, rows: Mapping[str, Sequence[str]], waits: Waits) -> None:
         """Take in a checkpoint that changed, with the rows of accounts that changed with it and what waits now."""
         before = self.stands.get(shard)
+        if before is None:
+            self._begins(shard)
         self.stands[shard] = now
+        self._held.add((shard, now.epoch, now.position))
         self.changes += 1
         self.note("store", f"{shard} {_shown(now)}")
         for problem in _problems(before, now):
             self.broke(f"{shard}: {problem}; before {before}, now {now}")
         was, cursor = ((), None) if before is None else (before.position, before.cursor)
         self.order.committed(shard, was, now.position, rows, waits, redelivers=now.cursor != cursor)
+
+    def _begins(self, shard: str) -> None:
+        for parent in self.parents.get(shard, ()):
+            stands = self.stands.get(parent)
+            if stands is None or stands.state != "done":
+                self.broke(f"{shard} is taken before {parent}, which it continues, is done: {stands}")
+
+    def told(self, who: str, shard: str, epoch: int, position: Position) -> None:
+        """Hold what a replica takes for committed against what the store ever held."""
+        if (shard, epoch, position) not in self._held:
+            self.broke(f"{shard}: {who} takes {position} under epoch {epoch} for committed; the store never held it")
 
     def summed(self, events: int) -> None:
         """Compare how many events the sums hold with how many are counted as applied."""

@@ -6,6 +6,7 @@ whatever its tasks still try; a frozen one is not run at all.
 
 import asyncio
 import gc
+from collections import Counter
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -20,12 +21,14 @@ from daemon.actors.runtime import EnginePolicy, Runtime
 from daemon.actors.supervisor import Supervisor
 from daemon.control.engine import Control
 from daemon.coordination.leases import LeaseCoordinator
+from daemon.coordination.solo import SoloCoordinator
 from daemon.core.batcher import BatchPolicy
 from daemon.core.circuit import CircuitPolicy
 from daemon.core.errors import ProjectiondError, SourceUnavailable, StoreProblem
 from daemon.core.identity import Generation
 from daemon.core.leases import LeaseBook, LeasePolicy
 from daemon.core.projection import ProjectionSpec
+from daemon.ports.coordinator import Coordinator
 from daemon.testing.dynamodb import LoopClock
 from daemon.testing.memory_source import MemoryReader, MemorySource
 from tests.simulation.asking import Desk, People
@@ -106,7 +109,7 @@ class World:
         """Stand ready; to be made inside the loop."""
         self.plan = plan
         self.trace = trace
-        self.watch = Watch(trace.note, logs_of(plan))
+        self.watch = Watch(trace.note, logs_of(plan), plan.parents)
         self.specs = specs_of(plan)
         self.generation = Generation(self.specs[0].name, 1)
         self.network = Network(plan, Random(f"faults {plan.seed}"), trace, copy_context())
@@ -120,7 +123,7 @@ class World:
         self._tasks: anyio.abc.TaskGroup | None = None
         self._ending = False
         for shard in plan.shards:
-            self.source.add_shard(shard)
+            self.source.add_shard(shard, plan.parents.get(shard, ()))
 
     async def run(self) -> None:
         """Let everything happen, then judge."""
@@ -210,6 +213,9 @@ class World:
 
     async def _append(self) -> None:
         ends = dict.fromkeys(self.plan.shards, 0)
+        left = Counter(arrival.shard for arrival in self.plan.arrivals)
+        for shard in self.plan.shards:
+            self._end_parent(shard, left[shard])
         for arrival in self.plan.arrivals:
             await asyncio.sleep(max(0.0, arrival.at - simulated().time()))
             before, ends[arrival.shard] = ends[arrival.shard] + 1, arrival.position
@@ -221,6 +227,13 @@ class World:
             if self.network.strikes("log-away"):
                 self.source.problems.append(SourceUnavailable("simulated"))
             self.source.append(arrival.shard, record_of(arrival.line, arrival.position))
+            left[arrival.shard] -= 1
+            self._end_parent(arrival.shard, left[arrival.shard])
+
+    def _end_parent(self, shard: str, left: int) -> None:
+        """Close a shard that others continue once all of it has come."""
+        if not left and any(shard in parents for parents in self.plan.parents.values()):
+            self.source.end_shard(shard)
 
     # Replicas
 
@@ -256,15 +269,22 @@ class World:
         policy = EnginePolicy(
             batch=BatchPolicy(max_events=plan.batch, linger=0.0),
             circuit=CircuitPolicy(max_in_a_row=1000, max_share=1.0),
-            beat=_LEASES.beat,
+            beat=None if plan.solo else _LEASES.beat,
             operations_poll=1.0 if plan.asks else 10.0,
         )
         runtime = Runtime(
-            store, sources, {self.generation: spec}, clock, Telling(self.trace, life.name), policy, replica=host
+            store,
+            sources,
+            {self.generation: spec},
+            clock,
+            Telling(self.trace, life.name, self.watch.told),
+            policy,
+            replica=host,
         )
-        coordinator = LeaseCoordinator(
-            LeaseBook(host, follows, _LEASES), sources, store, clock, poll=2.0, look=5.0, hand_over=_GRACE_SECONDS
-        )
+        coordinator: Coordinator = SoloCoordinator(follows, sources, clock)
+        if not plan.solo:
+            book = LeaseBook(host, follows, _LEASES)
+            coordinator = LeaseCoordinator(book, sources, store, clock, poll=2.0, look=5.0, hand_over=_GRACE_SECONDS)
         supervisor = Supervisor(runtime, coordinator)
         control = Control(store, sources, {self.generation: spec}, supervisor, clock)
         await store.open()
@@ -276,9 +296,9 @@ class World:
                 await replica.retiring.wait()
                 self.trace.note(life.name, "retires")
                 await supervisor.drain(_GRACE_SECONDS)
-                replica.desk = None
                 tasks.cancel_scope.cancel()
         finally:
+            replica.desk = None
             await store.aclose()
 
     def _code(self) -> ProjectionSpec:
@@ -325,9 +345,9 @@ class World:
             simulated().thaw(life.name)
 
 
-def run_seed(seed: int) -> Result:
+def run_seed(seed: int, *, short: bool = False) -> Result:
     """Run one seed."""
-    return run_plan(plan_of(seed))
+    return run_plan(plan_of(seed, short=short))
 
 
 def run_plan(plan: Plan) -> Result:
