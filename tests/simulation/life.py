@@ -16,6 +16,8 @@ from tests.simulation.plan import Plan
 from tests.simulation.trace import Trace
 
 _PAUSES = (0.5, 12.0, 30.0)
+_WITH_A_TAKE = 0.7
+"""How likely a commit that is held arrives with the next take."""
 
 
 def simulated() -> SimLoop:
@@ -34,6 +36,10 @@ class Network:
     trace: Trace
     outside: Context
     travelling: set[asyncio.Task[Any]] = field(default_factory=set[asyncio.Task[Any]])
+    overtaken: list[Callable[[], object]] = field(default_factory=list[Callable[[], object]])
+    """Commits that somewhere wait, unanswered: they come when nobody counts on them any more."""
+    stalled: dict[str, float] = field(default_factory=dict[str, float])
+    """Names of lives to when their commits get through again."""
     faults: dict[str, int] = field(default_factory=dict[str, int])
     """Kinds of faults to how often each struck."""
 
@@ -55,6 +61,33 @@ class Network:
         self.travelling.add(task)
         task.add_done_callback(self.travelling.discard)
         return task
+
+    def stalls(self, name: str) -> bool:
+        """Tell whether a life's commits go unanswered now."""
+        now = simulated().time()
+        if now >= self.stalled.get(name, 0.0):
+            if not self.strikes("stall"):
+                return False
+            self.stalled[name] = now + self.chance.choice((2.0, 20.0, 40.0))
+        return True
+
+    def hold(self, arrive: Callable[[], object]) -> None:
+        """Let something arrive with a take that overtook it, or after a while."""
+        self.overtaken.append(arrive)
+        self.send(self._at_last(arrive, self.chance.choice((10.0, 30.0, 60.0))))
+
+    async def _at_last(self, arrive: Callable[[], object], seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        if arrive in self.overtaken:
+            self.overtaken.remove(arrive)
+            arrive()
+
+    def let_come(self) -> None:
+        """Let some of what was held arrive."""
+        for arrive in [one for one in self.overtaken if self.chance.random() < _WITH_A_TAKE]:
+            self.overtaken.remove(arrive)
+            self.trace.note("network", "a commit that was held comes right before a take")
+            arrive()
 
     def late(self) -> float:
         """Draw how late a duplicate comes."""

@@ -11,14 +11,20 @@ from typing import NamedTuple
 
 from tests.support.ledger import MODES, Line, write_log
 
-KINDS = (
+_DRAWN = (
     "crash", "pause", "crash-at-request", "pause-at-request", "delay", "lost-answer", "dropped", "duplicate",
     "throttle", "conflict", "partial", "error", "retire", "torn", "log-away", "commands", "deploy", "gaps",
 )  # fmt: skip
+KINDS = (*_DRAWN, "stall")
 """Faults of the world: of replicas, of their way to the store, of the log, and people's commands."""
 COMMANDS = (
     "pause", "resume", "drain", "restart", "rewind", "replay", "abort", "retry", "discard", "release", "skip",
 )  # fmt: skip
+_STALLED = {True: 0.9, False: 0.2}
+"""How many runs of the store in memory know commits that are held and overtaken: a lone replica or several."""
+_LONE = 0.75
+"""How many single replicas know no leases."""
+_STALL_RATES = (0.03, 0.1, 0.25)
 _RATES = (0.01, 0.03, 0.1, 0.25)
 _DEADLY_RATES = (0.005, 0.02)
 _DEADLY = frozenset({"crash-at-request", "pause-at-request"})
@@ -131,7 +137,10 @@ def plan_of(seed: int, *, short: bool = False) -> Plan:
     replicas = chance.choice(size.replicas)
     rates = _rates(chance)
     faults_end = chance.choice(size.ends)
-    world = Random(f"world {seed}")
+    world, stalls = Random(f"world {seed}"), Random(f"stall {seed}")
+    solo = replicas == 1 and world.random() < _LONE
+    if seed % 2 == 0 and stalls.random() < _STALLED[solo]:
+        rates["stall"] = stalls.choice(_STALL_RATES)
     return Plan(
         seed=seed,
         store="dynamodb" if seed % 2 else "memory",
@@ -149,7 +158,7 @@ def plan_of(seed: int, *, short: bool = False) -> Plan:
         asks=_asks(chance, mode, shards, replicas, faults_end, size.asks) if "commands" in rates else (),
         parks=chance.random() < 0.25,
         deploy_at=chance.uniform(0.0, faults_end) if "deploy" in rates else None,
-        solo=replicas == 1 and world.random() < 0.6,
+        solo=solo,
         parents=_tree(world, shards) if world.random() < 0.3 else {},
         most_actions=world.choice((None, 8, 20)),
         short=short,
@@ -184,7 +193,7 @@ def _asks(
 def _rates(chance: Random) -> dict[str, float]:
     """Draw which kinds exist: none, one, some or most of them."""
     share = chance.choice((0.0, 0.1, 0.25, 0.5, 0.8))
-    kinds = [kind for kind in KINDS if chance.random() < share] or [chance.choice(KINDS)] * (share > 0)
+    kinds = [kind for kind in _DRAWN if chance.random() < share] or [chance.choice(_DRAWN)] * (share > 0)
     return {kind: chance.choice(_DEADLY_RATES if kind in _DEADLY else _RATES) for kind in kinds}
 
 

@@ -287,6 +287,7 @@ class MemoryHandle(MemoryStore):
 
         async def taken() -> Checkpoint:
             await self._travel()
+            self._life.network.let_come()
             held = self.data.checkpoints.get(scope)
             if held is None or held.owner != owner:
                 check_over(scope.label, held, over)
@@ -318,6 +319,10 @@ class MemoryHandle(MemoryStore):
             if network.strikes(kind):
                 network.trace.note("network", f"commit {commit.commit_id} meets {kind}")
                 return Busy(f"{kind} (simulated)")
+        if network.stalls(self._life.name):
+            network.trace.note("network", f"commit {commit.commit_id} is held")
+            network.hold(lambda: self._apply(commit))
+            return Unknown("no answer (simulated)")
         if network.strikes("dropped"):
             network.trace.note("network", f"commit {commit.commit_id} is dropped")
             return Unknown("dropped (simulated)")

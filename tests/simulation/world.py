@@ -287,18 +287,20 @@ class World:
             coordinator = LeaseCoordinator(book, sources, store, clock, poll=2.0, look=5.0, hand_over=_GRACE_SECONDS)
         supervisor = Supervisor(runtime, coordinator)
         control = Control(store, sources, {self.generation: spec}, supervisor, clock)
+        desk: Desk | None = None
         await store.open()
         try:
             await store.create_generation(self.generation, spec.version, live=True)
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(supervisor.run)
-                replica.desk = Desk(control, tasks, spec.name, self.watch)
+                desk = replica.desk = Desk(control, tasks, spec.name, self.watch)
                 await replica.retiring.wait()
                 self.trace.note(life.name, "retires")
                 await supervisor.drain(_GRACE_SECONDS)
                 tasks.cancel_scope.cancel()
         finally:
-            replica.desk = None
+            if replica.desk is desk:  # a killed replica ends later than the next one begins
+                replica.desk = None
             await store.aclose()
 
     def _code(self) -> ProjectionSpec:
