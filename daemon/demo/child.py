@@ -28,7 +28,7 @@ SETTINGS_FILE = "demo.toml"
 STOP_SECONDS = 60.0
 """How long a daemon that was told to stop may take; it is killed after that, which loses nothing."""
 _PASSED_ON = (f"{PREFIX}ENGINE__", f"{PREFIX}LOGGING__", f"{PREFIX}METRICS__")
-_LEASES = {"kind": "lease", "lease_seconds": "2", "poll_ms": "200"}
+_LEASES = {"kind": "lease", "lease_seconds": "1", "poll_ms": "100"}
 """How replicas divide the shards: with a shorter lease than a production's, so that a killed one is missed soon."""
 _TAIL_BYTES = 4_000
 _LOOK_SECONDS = 0.01
