@@ -27,7 +27,7 @@ from daemon.sources.file_identity import FileIdentity, OpenFile, chain_of, head_
 from daemon.sources.file_reader import FileReader
 
 EARLIEST, LATEST = "earliest", "latest"
-_THREADS = 4
+_THREADS = 2
 _LOOKING_THREADS = 2
 _TAIL_BYTES = 64 * 1024
 _SCAN_EVENTS, _SCAN_BYTES = 2_000, 1024 * 1024

@@ -127,3 +127,29 @@ async def test_who_is_waited_for_rests_no_longer():
                 await anyio.lowlevel.checkpoint()
             assert shards.folds > before
         tasks.cancel_scope.cancel()
+
+
+async def test_answers_are_taken_in_after_a_command_and_wait_for_no_fold():
+    """While a command is under way no answer is taken in; then all are, however many shards wait to fold."""
+    turns_, clock, taken = Turns(), SystemClock(), list[int]()
+
+    async def take_in(number: int) -> None:
+        await turns_.calm(clock)
+        taken.append(number)
+
+    async with anyio.create_task_group() as tasks:
+        with turns_.hasten(clock):
+            for number in range(40):
+                tasks.start_soon(take_in, number)
+            for _ in range(20):
+                await anyio.lowlevel.checkpoint()
+            assert not taken
+    assert len(taken) == 40
+
+
+async def test_answers_wait_no_longer_than_a_command_may_have_them_wait():
+    """A command that lasts for ever holds answers up for as long as there is credit, not for ever."""
+    turns_, clock = Turns(), SystemClock()
+    with turns_.hasten(clock), anyio.fail_after(20):
+        for _ in range(30):
+            await turns_.calm(clock)

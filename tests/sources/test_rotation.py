@@ -299,8 +299,8 @@ async def test_broken_gzip_is_unavailable(tmp_path: Path):
 
 
 async def test_shards_are_files_and_rotated_ones_are_not(tmp_path: Path):
-    """Every file that matches is a shard by its path below the pattern's directory, new ones too; what rotation left
-    is part of the shard it came from.
+    """Every file that matches is a shard by its path below the pattern's directory, new ones too, unless an older list
+    will do; what rotation left is part of the shard it came from.
     """
     source = a_source(tmp_path, "**/*")
     for name in ("a.log", "a.log.1", "a.log.2.gz", "a.log-20260301", "deep/a.log"):
@@ -308,6 +308,7 @@ async def test_shards_are_files_and_rotated_ones_are_not(tmp_path: Path):
         (tmp_path / name).write_bytes(b"")
     assert [info.shard for info in await source.shards()] == ["a.log", "deep/a.log"]
     (tmp_path / "b.log").touch()
+    assert [info.shard for info in await source.shards(60.0)] == ["a.log", "deep/a.log"]
     assert [info.shard for info in await source.shards()] == ["a.log", "b.log", "deep/a.log"]
 
 
