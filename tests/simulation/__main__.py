@@ -46,7 +46,10 @@ def _tell(result: Any, arguments: argparse.Namespace) -> None:
     if not arguments.shrink or arguments.cut:
         return
     kinds = {kind_of(problem) for problem in result.problems}
-    fails = lambda plan: any(kind_of(problem) in kinds for problem in run_plan(plan).problems)  # noqa: E731
+
+    def fails(plan: Any) -> bool:
+        return any(kind_of(problem) in kinds for problem in run_plan(plan).problems)
+
     cuts = shrink(result.plan, fails, arguments.shrink)
     small = run_plan(cut(result.plan, cuts))
     print(f"\nsmaller: {small.plan.told()}")

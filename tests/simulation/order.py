@@ -1,8 +1,8 @@
 """What each commit put into the rows, against the log: only what it settled, in the order of the log, once.
 
-A commit that moves the live position may apply the events of that stretch alone, each key's in the order of the log.
-One that does not may apply what waited (dead letters, parked events, skipped ranges), and nothing else. Knows the log
-and stored values; must not know how they came about.
+Nothing of a key is applied while an earlier event of it is parked. A commit that moves the live position may apply the
+events of that stretch alone, each key's in the order of the log. One that does not may apply what waited (dead letters,
+parked events, skipped ranges), and nothing else. Knows the log and stored values; must not know how they came about.
 """
 
 from collections import Counter
@@ -91,12 +91,21 @@ class Order:
             applied.update(fresh)
             for problem in self._wrong(shard, before, now, fresh, earlier):
                 self.broke(f"{shard}: {account} took {fresh} when the position went from {before} to {now}: {problem}")
+            self._behind(shard, account, before if now > before else (), fresh, waits)
             for name in fresh:
                 line = self._lines.get(name)
                 if line is not None and line.emits and not (redelivers and now == before):
                     self.effects[name] += 1
         gone = earlier.dead - waits.dead
         self.given_up.update(name for _, name in gone if name not in applied and not self._holds(name))
+
+    def _behind(self, shard: str, account: str, after: Position, fresh: Sequence[str], waits: Waits) -> None:
+        """See that nothing was applied while an earlier event of its key is parked still."""
+        first = min((at for at, name in waits.parked if self._lines[name].account == account), default=None)
+        for name in fresh if first is not None else ():
+            places = [one for one in self._places[shard].get(name, []) if one > after]
+            if places and min(places) > first:
+                self.broke(f"{shard}: {account} took {name} at {places}, and an event of it at {first} is parked still")
 
     def _wrong(self, shard: str, before: Position, now: Position, fresh: Sequence[str], waits: Waits) -> list[str]:
         problems: list[str] = []

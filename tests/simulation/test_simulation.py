@@ -225,6 +225,26 @@ def test_child_that_begins_before_its_parents_end_is_seen():
         assert len(watch.broken) == found
 
 
+def test_event_that_passes_a_parked_one_of_its_key_is_seen():
+    """While an event of a key is parked, nothing of that key that came later is applied."""
+    for parked, found in ((3, 1), (5, 0)):
+        broken: list[str] = []
+        waits = Waits(parked=frozenset({((parked,), f"e{parked}")}))
+        order = Order({"s0": LINES}, broken.append, {"s0": waits})
+        order.committed("s0", (3,), (4,), {"s0-a": ["e4"]}, waits, redelivers=False)
+        assert len(broken) == found
+
+
+def test_what_the_store_never_held_is_seen():
+    """A replica that takes something for committed which the store never held is a violation."""
+    watch = Watch(lambda _who, _what: None)
+    watch.moved("s0", Stand((5,), 2, 3, "c", "a", "running", {}, caught_up=False), {}, Waits())
+    watch.told("r0", "s0", 2, (5,))
+    assert not watch.broken
+    watch.told("r0", "s0", 2, (6,))
+    assert "never held" in watch.broken[0]
+
+
 def test_row_that_forgets_is_seen():
     """An account's row only grows."""
     broken: list[str] = []

@@ -67,7 +67,7 @@ def test_failures_are_alike_whatever_their_numbers():
 def test_a_planted_bug_is_told_of_small_and_can_be_replayed(tmp_path: Path):
     """The simulation finds a planted bug, and the command that it prints replays the small run, which fails alike."""
     command = [sys.executable, "-m", "tests.simulation", "--json", str(tmp_path / "sim.json")]
-    options = ["--seeds", "5", "--stop", "--short", "--plant", "take-keeps-epoch", "--shrink", "25"]
+    options = ["--seeds", "5", "--stop", "--short", "--plant", "take-keeps-epoch", "--shrink", "4"]
     found = subprocess.run([*command, *options], cwd=ROOT, env=os.environ, capture_output=True, text=True, check=False)
     assert found.returncode == 1, found.stdout + found.stderr
     replay = re.findall(r"replay: \.venv/bin/python -m tests\.simulation (.*--cut .*)", found.stdout)

@@ -42,7 +42,7 @@ class Telling:
 
     trace: Trace
     who: str
-    committed: Callable[[str, str, int, Position], None] = lambda *_: None
+    committed: Callable[[str, str, int, Position], None]
     """Given the replica, the shard, its epoch and its position."""
 
     def see(self, fact: Fact) -> None:
