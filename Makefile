@@ -14,7 +14,7 @@ INSTALL := $(PIP) $(LOCKED)
 MINISTACK := .venv-ministack
 say = @printf '==> %s\n'
 
-.PHONY: help run test check fmt docs bench faults sim services fetched image-tools lock clean
+.PHONY: help run test check fmt docs bench faults sim sim-mutants services fetched image-tools lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -55,6 +55,9 @@ FIRST_SEED := 1
 
 sim: $(VENV)/ready-dev ## whole replicas in a seeded world, SEEDS=100 of them from FIRST_SEED=1; build/sim.json too
 	@$(BIN)/python -m tests.simulation --seeds $(SEEDS) --first-seed $(FIRST_SEED)
+
+sim-mutants: $(VENV)/ready-dev ## bugs planted in the daemon, one at a time: how many seeds each needs; build/sim.json too
+	@$(BIN)/python -m tests.simulation.mutants
 
 services: fetched ## the real servers that tests start, on free ports until Ctrl-C
 	@$(BIN)/python -m daemon.demo.services
