@@ -1,14 +1,17 @@
 """Commands to a daemon that folds at full speed: how long an answer takes, and how soon every shard stands still.
 
-The daemon is a process of its own, as is the client that asks it.
+The daemon is a process of its own, as is the client that asks it; where there are two cores each has one, so that what
+the client's own work takes from the daemon is not counted, nor the other way round.
 """
 
 import contextlib
 import math
 import multiprocessing
+import os
 import tempfile
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -35,17 +38,25 @@ _BETWEEN_SECONDS = 0.05
 
 def control(sizes: Sizes) -> Iterator[Figure]:
     """Measure reading and pausing, at few shards and at many; pauses beside the commits that were under way."""
-    yield from _at(_FEW, sizes)
-    yield from _at(sizes.shards, sizes)
+    cores = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {max(cores)})  # the daemon takes the others
+        yield from _at(_FEW, sizes, cores)
+        yield from _at(sizes.shards, sizes, cores)
+    finally:
+        os.sched_setaffinity(0, cores)
 
 
-def _at(shards: int, sizes: Sizes) -> Iterator[Figure]:
+def _at(shards: int, sizes: Sizes, cores: AbstractSet[int]) -> Iterator[Figure]:
     commands = sizes.rounds * _COMMANDS_A_ROUND
     others = max(2, sizes.rounds // _OTHERS_EVERY)
     taken: dict[str, list[float]] = {"status": [], "shards": [], "lag": [], "pause": []}
     commits: list[float] = []
     while len(taken["status"]) < commands or len(taken["pause"]) < others:
-        with _folding(shards, sizes.log_lines * _LINES_FACTOR // shards) as (socket, told):
+        with _folding(shards, sizes.log_lines * _LINES_FACTOR // shards, cores - {max(cores)} or cores) as (
+            socket,
+            told,
+        ):
             while not _caught_up(socket) and (len(taken["status"]) < commands or len(taken["pause"]) < others):
                 if len(taken["status"]) < commands:  # first: a shard that goes on loads its markers anew
                     taken["status"] += [_seconds(socket, "status", {}) for _ in range(_COMMANDS_A_ROUND)]
@@ -74,8 +85,11 @@ def _at(shards: int, sizes: Sizes) -> Iterator[Figure]:
 
 
 @contextlib.contextmanager
-def _folding(shards: int, lines: int) -> Generator[tuple[Path, list[float]]]:
-    """Run a daemon over fresh logs of so many lines each; the list holds its commits' seconds once it has ended."""
+def _folding(shards: int, lines: int, cores: AbstractSet[int]) -> Generator[tuple[Path, list[float]]]:
+    """Run a daemon on these cores over fresh logs of so many lines each.
+
+    The list holds its commits' seconds once it has ended.
+    """
     told: list[float] = []
     with tempfile.TemporaryDirectory(prefix="pd-bench-", dir="/tmp") as scratch:
         directory = Path(scratch)
@@ -89,7 +103,7 @@ def _folding(shards: int, lines: int) -> Generator[tuple[Path, list[float]]]:
         }
         spawn = multiprocessing.get_context("spawn")
         ours, theirs = spawn.Pipe()
-        process = spawn.Process(target=fold, args=(settings, theirs))
+        process = spawn.Process(target=fold, args=(settings, theirs, cores))
         process.start()
         try:
             _wait_for(socket, shards)
@@ -115,8 +129,9 @@ class _Commits:
             self.seconds.append(fact.seconds)
 
 
-def fold(settings: Mapping[str, Any], told: Connection) -> None:
-    """Be a daemon until told to stop: the body of a child process."""
+def fold(settings: Mapping[str, Any], told: Connection, cores: AbstractSet[int]) -> None:
+    """Be a daemon on these cores until told to stop: the body of a child process."""
+    os.sched_setaffinity(0, cores)
     commits = _Commits()
 
     async def main() -> None:
