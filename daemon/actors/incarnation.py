@@ -17,11 +17,11 @@ from anyio.abc import TaskGroup
 
 from daemon.actors.committer import Answer, Committer
 from daemon.actors.controls import Controls
-from daemon.actors.folder import Folder, Prepared
+from daemon.actors.folder import Folder
 from daemon.actors.ownership import Ownership
 from daemon.actors.runtime import Runtime
 from daemon.actors.sidework import SideWork, side_work
-from daemon.actors.sightings import committed_facts
+from daemon.actors.sightings import Sent, tell_answered
 from daemon.actors.wake import Wake
 from daemon.actors.windows import ShardWindow, WindowMemory
 from daemon.core.batcher import Batcher
@@ -35,7 +35,6 @@ from daemon.core.lifecycle import ShardState, Signal
 from daemon.core.operations import Operation, due
 from daemon.core.positions import Position
 from daemon.core.projection import ProjectionSpec
-from daemon.ports.observer import CommitRefused
 from daemon.ports.source import Reader
 from daemon.ports.vitals import ShardVitals
 
@@ -317,26 +316,16 @@ class Incarnation:
         if answer is None or sent is None:
             return
         self._answer = None
-        before = folder.checkpoint
-        seconds = self._answered_at - self._sent_at
-        if self.runtime.tracing is not None:
-            self.runtime.tracing.commit(self.scope, sent.chunk.records, type(answer).__name__, seconds)
-        if not isinstance(answer, Committed):
-            self.runtime.observer.see(CommitRefused(self.scope, type(answer).__name__))
+        planned = sent.planned
+        told = Sent(folder.checkpoint, planned.commit, sent.chunk.records, planned.folded, sent.loaded)
+        tell_answered(self.runtime, told, answer, self._answered_at - self._sent_at)
         folder.resolve(answer)
         if isinstance(answer, Committed):
             self._ownership.renewed_at = self._sent_at
-            side.noted(sent.planned.commit)
-            await self._settled(folder, sent, answer, before)
-
-    async def _settled(self, folder: Folder, sent: Prepared, answer: Committed, before: Checkpoint) -> None:
-        seconds = self._answered_at - self._sent_at
-        self.runtime.spending.charge(self.scope.projection, answer.consumed, self.runtime.clock.monotonic())
-        at = self.runtime.clock.now()
-        for fact in committed_facts(self.scope, before, sent, answer, seconds, at):
-            self.runtime.observer.see(fact)
-        if self.runtime.sources[self.scope.source].traits.acknowledged:
-            await folder.reader.acknowledge(sent.chunk.records)
+            side.noted(planned.commit)
+            self.runtime.spending.charge(self.scope.projection, answer.consumed, self.runtime.clock.monotonic())
+            if self.runtime.sources[self.scope.source].traits.acknowledged:
+                await folder.reader.acknowledge(sent.chunk.records)
 
     async def _wait_for_gap(self, folder: Folder) -> None:
         """Wait for the missing event of a sequence, which may come by another shard, then look at the rows anew.

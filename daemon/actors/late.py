@@ -11,9 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from daemon.actors.committer import Committer
+from daemon.actors.committer import Answer, Committer
 from daemon.actors.folder import Folder, overlay_of
 from daemon.actors.runtime import Runtime
+from daemon.actors.sightings import Sent, tell_answered
 from daemon.core.batcher import Chunk
 from daemon.core.checkpoint import Checkpoint, counted
 from daemon.core.commit import Commit, Committed, Duplicate, Fenced, Rejected, RowMoved, TooLarge, Unlisted
@@ -32,7 +33,6 @@ from daemon.core.redelivery import Entry, Left, Listing, Proof, Sorted, sort_out
 from daemon.core.rows import StoredRow
 from daemon.core.view import Base
 from daemon.core.waiting import Settle, SkippedRange
-from daemon.ports.observer import UnitsConsumed
 
 
 class ListingMoved(Exception):
@@ -107,6 +107,8 @@ class LateFolder:
     """Entries of one commit at most; fewer after one that was too large."""
     _markers: dict[str, bytes] = field(default_factory=dict[str, bytes])
     _condemned: dict[int, Failure] = field(default_factory=dict[int, Failure])
+    _fetched: int = 0
+    """Rows that were fetched for the newest fold."""
 
     def __post_init__(self) -> None:
         """Begin with the live log's batches."""
@@ -149,10 +151,10 @@ class LateFolder:
                 tried = entries = self._halve(entries, planned.failure)
                 continue
             commit, rest = planned
-            answer = await self.committer.send(commit, folded.count)
+            records = [entry.record for entry in part.entries]
+            answer = await self._send(Sent(self.folder.checkpoint, commit, records, folded, self._fetched, late=True))
             match answer:
-                case Committed(consumed=consumed):
-                    self._charge(consumed)
+                case Committed():
                     self._settle(commit, rest)
                     return Done(part, commit)
                 case Duplicate(markers=markers):
@@ -187,10 +189,9 @@ class LateFolder:
             outcomes=tuple(beside.outcomes),
         )
         commit = replace(commit, checkpoint=parking(commit))
-        answer = await self.committer.send(commit, 0)
+        answer = await self._send(Sent(before, commit, late=True))
         match answer:
-            case Committed(consumed=consumed):
-                self._charge(consumed)
+            case Committed():
                 self.folder.checkpoint = commit.checkpoint
                 return commit
             case Unlisted():
@@ -200,11 +201,16 @@ class LateFolder:
             case _:
                 raise StoreRefused(f"{self.folder.scope.label}: the store answers {answer!r} to a commit without rows")
 
-    def _charge(self, consumed: Mapping[str, float]) -> None:
-        of = self.folder.scope.of
-        self.runtime.spending.charge(of.projection, consumed, self.runtime.clock.monotonic())
-        if consumed:
-            self.runtime.observer.see(UnitsConsumed(of, consumed))
+    async def _send(self, sent: Sent) -> Answer:
+        """Send a commit, charge what it cost, and tell of its answer as of a live one's."""
+        clock = self.runtime.clock
+        began = clock.monotonic()
+        answer = await self.committer.send(sent.commit, len(sent.records))
+        now = clock.monotonic()
+        if isinstance(answer, Committed):
+            self.runtime.spending.charge(sent.commit.scope.projection, answer.consumed, now)
+        tell_answered(self.runtime, sent, answer, now - began)
+        return answer
 
     # Judging and folding
 
@@ -223,6 +229,7 @@ class LateFolder:
     async def _fold(self, sorted_: Sorted, *, redelivery: bool) -> Folded | int:
         """Fold to the end, or return the index of an entry that has to wait for a missing event."""
         loaded: dict[RowKey, StoredRow | None] = {}
+        self._fetched = 0
         cached = self.folder.cache.get
 
         def lookup(key: RowKey) -> Base:
@@ -244,6 +251,7 @@ class LateFolder:
             match result:
                 case Missing(keys=keys):
                     rows = await self.runtime.store.load_rows(self.folder.scope.of, keys)
+                    self._fetched += len(rows)
                     loaded.update(rows)
                     for key, row in rows.items():
                         self.folder.cache.put(key, row)

@@ -22,7 +22,7 @@ from daemon.core.again import (
 from daemon.core.commands import Command, Target
 from daemon.core.errors import CommandRefused, RefusalCode
 from daemon.core.projection import Dedup, OnError
-from daemon.ports.observer import UnitsConsumed
+from daemon.ports.observer import BatchCommitted, UnitsConsumed
 from daemon.ports.store import Store
 from tests.actors.test_ranges_are_delivered_again import append, folded, fragile, log_of, rows, skip
 from tests.support.engine import Engine, engine
@@ -92,7 +92,11 @@ async def test_a_plan_is_what_happens(any_store: Store, dedup: Dedup, on_error: 
         if on_error is OnError.DEAD_LETTER:  # a released key goes on beyond the range
             assert shard.late == {"dead-lettered": 2, "skipped": 30}
             assert {key: row for key, row in after.items() if row != before[key]} == changed
-            billed = [fact.consumed for fact in running.observer.facts[facts:] if isinstance(fact, UnitsConsumed)]
+            billed = [
+                fact.consumed
+                for fact in running.observer.facts[facts:]
+                if isinstance(fact, BatchCommitted | UnitsConsumed)
+            ]
             spent = sum(count for units in billed for name, count in units.items() if name.startswith("wcu"))
             operation = 1.0 if spent else 0.0  # what the operation itself was written with is not the range's
             assert abs(plan.units - spent) <= 0.15 * spent + 20 * operation, (plan.units, spent)

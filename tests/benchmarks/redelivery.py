@@ -21,7 +21,7 @@ from daemon.core.events import Event
 from daemon.core.identity import Generation
 from daemon.core.projection import Handler
 from daemon.core.view import View
-from daemon.ports.observer import UnitsConsumed
+from daemon.ports.observer import BatchCommitted, UnitsConsumed
 from daemon.ports.store import Store
 from daemon.testing.dynamodb import StrictDynamoDb
 from daemon.testing.memory_source import MemorySource
@@ -133,7 +133,9 @@ async def _planned(events: int, outcomes: list[_Outcome]) -> None:
         command = ReplayApply(target, "earliest", str(events), plan.plan)
         await running.control.run(command, _BY, "apply", lambda _: None)
         cursor = await _ended(store, running.scope().of)
-        billed = [fact.consumed for fact in running.observer.facts[facts:] if isinstance(fact, UnitsConsumed)]
+        billed = [
+            fact.consumed for fact in running.observer.facts[facts:] if isinstance(fact, BatchCommitted | UnitsConsumed)
+        ]
         units = sum(count for one in billed for name, count in one.items() if name.startswith("wcu"))
         seconds = (cursor.ended - cursor.began).total_seconds() if cursor.ended is not None else 0.0
         done = (cursor.counters["read"], sum(cursor.suppressed.values()), units, seconds)
