@@ -24,4 +24,6 @@ async def test_a_shard_that_another_process_took_is_elsewhere_and_not_granted_ag
     assert list(await coordinator.elsewhere()) == [taken]
     source.add_shard("s2")
     assert await anext(assignments) == Grant(Scope(*of, "memory", "s2"))
-    await assignments.aclose()
+    await coordinator.aclose()
+    with pytest.raises(StopAsyncIteration):
+        await anext(assignments)

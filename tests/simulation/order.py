@@ -102,7 +102,9 @@ class Order:
     def _behind(self, shard: str, account: str, after: Position, fresh: Sequence[str], waits: Waits) -> None:
         """See that nothing was applied while an earlier event of its key is parked still."""
         first = min((at for at, name in waits.parked if self._lines[name].account == account), default=None)
-        for name in fresh if first is not None else ():
+        if first is None:
+            return
+        for name in fresh:
             places = [one for one in self._places[shard].get(name, []) if one > after]
             if places and min(places) > first:
                 self.broke(f"{shard}: {account} took {name} at {places}, and an event of it at {first} is parked still")
