@@ -357,6 +357,7 @@ class Incarnation:
 
     async def _carry_out(self, folder: Folder, order: Operation) -> Ended | None:
         """Obey, and tell how the incarnation ends, if it does."""
+        self.at_end = False  # the log may have grown since it was looked at
         self._ownership.renewed_at = self.runtime.clock.monotonic()
         obeyed = await self._ownership.obey(folder.checkpoint, order)
         folder.checkpoint = obeyed.checkpoint

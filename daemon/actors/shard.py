@@ -85,7 +85,7 @@ class ShardActor:
         """Tell whether nothing more is to come for now: caught up with the log's end, or stopped for good."""
         if self.state in _STILL:
             return True
-        return self._incarnation is not None and self._incarnation.at_end
+        return self._incarnation is not None and self._incarnation.at_end and not self._controls.orders
 
     def vitals(self) -> ShardVitals:
         """Return how things stand."""
