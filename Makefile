@@ -17,7 +17,7 @@ say = @printf '==> %s\n'
 .PHONY: help run test check fmt docs bench faults sim sim-mutants services fetched image-tools lock clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 run: $(VENV)/ready $(VENV)/ready-demo ## the demonstration: folds a real log, is killed hard on the way, checks every row
 	$(BIN)/projectiond demo

@@ -207,6 +207,7 @@ class Incarnation:
                 batcher.add(chunk)
                 news = True
             if news:  # an idle log that still is idle wakes nobody
+                self.at_end = False  # until the folder has seen to it, however long that takes
                 self.controls.wake.ring()
             if chunk.ends_shard:
                 return

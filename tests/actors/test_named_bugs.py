@@ -403,3 +403,35 @@ async def test_a_shard_that_is_fenced_names_the_epoch_it_had() -> None:
             await first.until(lambda: first.state() is ShardState.FENCED)
         (told,) = [fact for fact in first.observer.of(ShardChanged) if fact.after is ShardState.FENCED]
         assert told.epoch == 1
+
+
+class Slow(MemoryStore):
+    """A store whose reads of rows wait until they are let through."""
+
+    def __init__(self) -> None:
+        """Start empty, and open."""
+        super().__init__()
+        self.through = anyio.Event()
+        self.through.set()
+        self.held = 0
+
+    async def load_rows(self, generation: Generation, keys: Collection[RowKey]) -> Mapping[RowKey, StoredRow | None]:
+        """Answer once reads are let through."""
+        self.held += 1
+        await self.through.wait()
+        self.held -= 1
+        return await super().load_rows(generation, keys)
+
+
+async def test_a_shard_whose_batch_waits_for_its_rows_has_not_settled() -> None:
+    """An end that was seen before an event came counts no more, however long the store takes over the event's row."""
+    store, source = Slow(), log(20)
+    async with engine(counting(), store, source) as running:
+        await running.caught_up()
+        store.through = anyio.Event()
+        source.append("s0", event(201, key="never seen"))
+        await running.until(lambda: store.held == 1)
+        assert not running.supervisor.actors[running.scope()].settled
+        store.through.set()
+        await running.caught_up()
+    assert totals(store)["never seen"] == 1

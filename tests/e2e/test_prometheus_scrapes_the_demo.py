@@ -1,7 +1,6 @@
 """A real Prometheus scrapes the demonstration's daemon, and one in trouble, and is asked what operators ask."""
 
 import logging
-import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -22,11 +21,10 @@ from daemon.telemetry.health import Phase, Thresholds
 from daemon.telemetry.reference import QUESTIONS
 from daemon.telemetry.site import Place, TelemetrySite
 from daemon.testing.clock import VirtualClock
-from tests.support.daemons import PATIENCE_SECONDS, RealDaemon, Site
+from tests.support.daemons import Site
+from tests.support.prometheus import Asked
 
 pytestmark = pytest.mark.anyio
-
-type Answer = dict[tuple[str, ...], float]
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 PAYMENTS = Generation("payments", 3)
@@ -64,38 +62,13 @@ async def in_trouble() -> AsyncGenerator[str]:
         await site.aclose()
 
 
-class Asked:
-    """A Prometheus, and the daemons that it scrapes."""
-
-    def __init__(self, prometheus: Prometheus) -> None:
-        self._prometheus = prometheus
-
-    async def ask(self, expression: str, *labels: str) -> Answer:
-        """Return the numbers by the values of these labels."""
-        found = await to_thread.run_sync(self._prometheus.query, expression)
-        return {tuple(series.get(label, "") for label in labels): value for series, value in found}
-
-    async def until(self, expression: str, value: float) -> None:
-        """Wait until a question has this one answer."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while (answer := await self.ask(expression)) != {(): value}:
-            assert time.monotonic() < deadline, f"in vain: {expression} is {answer}, not {value}"
-
-
-def address_of(daemon: RealDaemon) -> str:
-    """Return where a started daemon says that it can be asked."""
-    event = "metrics and health can be asked for"
-    daemon.until(lambda: bool(daemon.records(event=event)))
-    return daemon.records(event=event)[0]["address"]
-
-
 async def test_ten_questions_have_the_answers_that_are_known(demo_site: Site) -> None:
     """The demonstration's events, its duplicates by layer, commits and lag, and another daemon's lost shard, dead
     letters, units and coming loss of data: Prometheus answers with the numbers that the manifest and the test know.
     """
     daemon = demo_site.start(METRICS__ENABLED="true", METRICS__PORT="0", METRICS__BACKLOG_INTERVAL_SECONDS="0.2")
     async with in_trouble() as troubled:
-        demo = await to_thread.run_sync(address_of, daemon)
+        demo = await to_thread.run_sync(daemon.metrics_address)
         prometheus = Prometheus([demo, troubled], _SCRAPE_SECONDS)
         await to_thread.run_sync(prometheus.start)
         try:

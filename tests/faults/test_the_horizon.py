@@ -3,7 +3,7 @@ go by themselves, but only later.
 """
 
 from collections import Counter
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -39,7 +39,8 @@ def reasons(trial: Trial) -> list[str]:
     return [item["reason"] for item in trial.items("state") if item["sk"].startswith("dead#")]
 
 
-OLD = {"moment": Trial({}).clock.now()}
+OLD = {"moment": datetime(2000, 1, 1, tzinfo=UTC)}
+"""Older than anything that a trial writes, whose clock counts from a fixed date."""
 
 
 @pytest.mark.parametrize("late", list(OnLate))

@@ -83,6 +83,12 @@ class RealDaemon:
             assert time.monotonic() < deadline, f"in vain:\n{self.log()[-3000:]}"
             time.sleep(_LOOK_SECONDS)
 
+    def metrics_address(self) -> str:
+        """Return where it can be asked for metrics, `host:port`, once it says so."""
+        event = "metrics and health can be asked for"
+        self.until(lambda: bool(self.records(event=event)))
+        return self.records(event=event)[0]["address"]
+
     def kill(self) -> bool:
         """Send SIGKILL; False when it had ended before."""
         self.process.kill()
